@@ -8,7 +8,9 @@
  */
 import { OPTIONS, OPTION_KEYS, type OptionKey, type OptionValues } from './options/definitions.ts'
 import { readOptions, type OptionSources, type Origin } from './options/read.ts'
-import { settle, type ServedMode } from './options/rules.ts'
+import type { Mode, OnMiss } from './mode.ts'
+import type { SessionOverride } from './options/overrides.ts'
+import { settle } from './options/rules.ts'
 import { Secret } from './options/secret.ts'
 import type { Pace } from './replay/pace.ts'
 import type { FailOn } from './replay/verdict.ts'
@@ -54,10 +56,10 @@ export interface RolltapeOptions {
   /** Largest request body; a larger one gets 413. Default 64 MiB. */
   readonly requestBodyBytesMax?: BytesOption
   /** Default: `replay` with a `replayFile`, `record` with a `recordingFile`, else `passthrough`. */
-  readonly mode?: 'passthrough' | 'record' | 'replay' | 'hybrid' | 'verify'
+  readonly mode?: Mode
   /** Where records go, e.g. `runs/a.jsonl`; the tape is the folder `runs/a.tape` beside it. */
   readonly recordingFile?: string
-  /** The recording to answer from; never together with `recordingFile`. */
+  /** The recording to answer from; beside a `recordingFile` in `hybrid` and `verify` only. */
   readonly replayFile?: string
   /** How a record is chosen. Default `keyed`. */
   readonly match?: 'keyed' | 'sequence' | 'pooled'
@@ -68,7 +70,13 @@ export interface RolltapeOptions {
   /** A recorded stream comes in its own chunks (default), or in one and the mark. */
   readonly shape?: 'recorded' | 'single'
   /** When all records that fit have been given. Default `error`: 404. */
-  readonly onExhausted?: 'error' | 'repeat_last' | 'loop'
+  readonly onExhausted?: 'error' | 'repeat_last' | 'loop' | 'live'
+  /** A request that was not recorded. Default `error`; `hybrid` has the other two. */
+  readonly onMiss?: OnMiss
+  /** `hybrid`: later turns of a session go live. Default: all that is recorded is replayed. */
+  readonly replayTurns?: number
+  /** What sessions have of their own, by session id. Default none. */
+  readonly sessionOverride?: Readonly<Record<string, SessionOverrideOptions>>
   /** A record that there is no answer of. Default `error`: 500, and it stays where it is. */
   readonly onUnusable?: 'error' | 'skip'
   /** A record whose client left before its end is free again (default) or used. */
@@ -109,6 +117,14 @@ export interface RolltapeOptions {
   readonly detach?: boolean
 }
 
+/** What a session has of its own, as an option. */
+export interface SessionOverrideOptions {
+  readonly mode?: Mode
+  readonly pace?: string
+  readonly shape?: 'recorded' | 'single'
+  readonly replayTurns?: number
+}
+
 /** Levels of log lines, least serious first; `silent` writes none. */
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
@@ -135,7 +151,7 @@ export interface RolltapeConfig {
   readonly retryAfterSend: boolean
   readonly onClientGone: 'cancel' | 'finish'
   readonly requestBodyBytesMax: number
-  readonly mode: ServedMode
+  readonly mode: Mode
   /** Given whenever `mode` is `record`. */
   readonly recordingFile: string | null
   /** Given whenever `mode` is `replay`. */
@@ -144,7 +160,12 @@ export interface RolltapeConfig {
   readonly sessionMatch: 'bind' | 'exact' | 'pooled'
   readonly pace: Pace
   readonly shape: 'recorded' | 'single'
-  readonly onExhausted: 'error' | 'repeat_last' | 'loop'
+  readonly onExhausted: 'error' | 'repeat_last' | 'loop' | 'live'
+  readonly onMiss: OnMiss
+  /** Null: all that is recorded is replayed. */
+  readonly replayTurns: number | null
+  /** By session id. */
+  readonly sessionOverrides: ReadonlyMap<string, SessionOverride>
   readonly onUnusable: 'error' | 'skip'
   readonly onAbort: 'rewind' | 'consume'
   readonly replayPartial: boolean
@@ -244,7 +265,8 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     sessionMatch: values.sessionMatch,
     pace: values.pace,
     shape: values.shape,
-    onExhausted: values.onExhausted,
+    replayTurns: values.replayTurns,
+    sessionOverrides: values.sessionOverride ?? new Map(),
     onUnusable: values.onUnusable,
     onAbort: values.onAbort,
     replayPartial: values.replayPartial,

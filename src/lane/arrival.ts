@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import { RolltapeError } from '../errors.ts'
+import type { Mode } from '../mode.ts'
 import type { BeginFields } from '../tape/format.ts'
 import { topLevelString } from './body-scan.ts'
 import type { LaneContext } from './context.ts'
@@ -14,7 +15,6 @@ import { DEFAULT_ID, checkId, isGeneration, pathOf, resolveSession } from './ses
 export class Arrival {
   /** `performance.now()` of the request head. */
   readonly atMs = performance.now()
-  readonly seq: number
   readonly method: string
   /** Target without a session prefix; what is joined with the upstream's base. */
   target: string
@@ -25,16 +25,34 @@ export class Arrival {
   #otherwise = DEFAULT_ID
   #run = DEFAULT_ID
   #turn = 0
+  #seq = 0
+  readonly #generation: number
   readonly #lane: LaneContext
   readonly #req: IncomingMessage
 
   constructor(lane: LaneContext, req: IncomingMessage) {
     this.#lane = lane
     this.#req = req
-    this.seq = lane.tables.nextSeq()
+    this.#generation = lane.serving.generation
     this.method = req.method ?? 'GET'
     this.target = req.url ?? '/'
     this.path = pathOf(this.target)
+  }
+
+  /** The exchange's number in the recording; 0 as long as it goes to none. */
+  get seq(): number {
+    return this.#seq
+  }
+
+  /** Gives the exchange its number, unless it has one. */
+  number(): number {
+    if (this.#seq === 0) this.#seq = this.#lane.tables.nextSeq()
+    return this.#seq
+  }
+
+  /** False as long as only the body can tell the session. */
+  get hasSession(): boolean {
+    return this.#session !== undefined
   }
 
   /** The session; `default` until one is known. */
@@ -81,7 +99,7 @@ export class Arrival {
   }
 
   /** What BEGIN stores, credentials redacted. */
-  begin(forwardedTarget: string, upstream: string): BeginFields {
+  begin(mode: Mode, forwardedTarget: string, upstream: string): BeginFields {
     return {
       arrivedAtUs: Math.round((performance.timeOrigin + this.atMs) * 1000),
       session: this.session,
@@ -95,8 +113,8 @@ export class Arrival {
       policyVersion: '',
       tagsJson: this.#tags(),
       rawHeaders: redactHeaders(this.#req.rawHeaders),
-      mode: this.#lane.config.mode,
-      generation: 1,
+      mode,
+      generation: this.#generation,
     }
   }
 

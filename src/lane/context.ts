@@ -3,12 +3,10 @@
  * anything else of the lane.
  */
 import type { RolltapeConfig } from '../options.ts'
-import type { FrameTail, TapeWriter } from '../tape/writer.ts'
 import type { LaneCounters, SharedTables } from '../supervisor/shared.ts'
 import type { Exchange } from './exchange.ts'
-import type { Player } from './player.ts'
+import type { Serving } from './serving.ts'
 import type { BlockPool } from './taping.ts'
-import type { Upstreams } from './upstreams.ts'
 import type { Wheel } from './wheel.ts'
 
 /** A log a lane writes to; never a body, never a credential. */
@@ -25,14 +23,10 @@ export interface LaneContext {
   readonly counters: LaneCounters
   readonly wheel: Wheel
   readonly blocks: BlockPool
-  /** Undefined in `replay`: no upstream can be asked. */
-  readonly upstreams: Upstreams | undefined
-  /** Undefined unless answers are replayed. */
-  readonly player: Player | undefined
+  /** How requests that arrive now are served. */
+  readonly serving: Serving
   /** Fine deadlines of paced replays. */
   readonly pacer: Wheel
-  /** Undefined in `passthrough`. */
-  readonly writer: TapeWriter | undefined
   readonly log: LaneLog
   /** The labels of the configuration as JSON text. */
   readonly tagsJson: string
@@ -41,10 +35,4 @@ export interface LaneContext {
   random(): number
   /** An exchange is over. */
   onClosed(exchange: Exchange): void
-  /** An exchange's END is on the tape; the tail points at it. */
-  onTaped(tail: FrameTail): void
-  /** An exchange's END waits for a disk that fails: it will be on the tape once that works again. */
-  onTapedLate(tail: FrameTail): void
-  /** An exchange of this number will never be on the tape. */
-  onVoid(seq: number): void
 }

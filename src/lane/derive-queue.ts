@@ -11,6 +11,7 @@ import { APPEND_RETRY_MS, DERIVE_BATCH_MAX, DERIVE_TIMEOUT_MS, HINTS_MAX } from 
 import type { TapePosition } from '../tape/exchange.ts'
 import { parseSegmentName } from '../tape/format.ts'
 import type { DeriveResult, DeriveTask } from '../trajectory/derive-task.ts'
+import type { Verified } from '../replay/verdict.ts'
 import { workerUrl } from '../workers.ts'
 import type { LaneLog } from './context.ts'
 
@@ -31,6 +32,8 @@ export interface DeriveQueueOptions {
   readonly log: LaneLog
   /** Told the number of hints that were dropped. */
   readonly onDropped: (hints: number) => void
+  /** Told how answers compared with recorded ones, if any did. */
+  readonly onVerified?: (counts: Verified) => void
   /** After how long a task's worker is taken for hung; {@link DERIVE_TIMEOUT_MS} unless given. */
   readonly timeoutMs?: number
 }
@@ -239,6 +242,7 @@ export class DeriveQueue {
     this.derived += result.derived
     this.lost += result.unreadable.length
     if (result.derived > 0) this.#refusing = false
+    if (result.verified !== undefined) this.#options.onVerified?.(result.verified)
     for (const { position, reason } of result.unreadable) {
       this.#options.log.error({ ...position, reason }, 'an exchange cannot be read from the tape')
     }

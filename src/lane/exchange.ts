@@ -1,50 +1,50 @@
 /**
  * One exchange from its request head to its END: what happens when, and that it ends once.
  *
- *   gathering ──▶ forwarding ──▶ answering ──▶ closed
- *       └────────── refused ──────────┘
+ *   taken in ──▶ forwarded | replayed ──▶ answering ──▶ closed
+ *       └──────────── refused ────────────────┘
  *
- * Its data comes from `request-body.ts` and `forward.ts` and goes to `relay.ts`; its deadlines are
- * kept by the lane's wheel. Nothing is parsed here, except where routing or the session needs one
- * top-level string of the body.
+ * Its request comes from `intake.ts`, its answer from `forward.ts` or `replay.ts`, which goes to
+ * `relay.ts`; its deadlines are kept by the lane's wheel. Nothing is parsed here.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { RolltapeError, errorText, toRolltapeError } from '../errors.ts'
-import { AFTER_MARK_MS_MAX, BLOCK_AGE_MS_MAX, REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
-import type { AttemptFrame, CloseCause, EndFrame } from '../tape/exchange.ts'
-import { Arrival } from './arrival.ts'
+import { AFTER_MARK_MS_MAX, BLOCK_AGE_MS_MAX } from '../limits.ts'
+import type { AttemptFrame, CloseCause, EndFrame, MatchFrame } from '../tape/exchange.ts'
 import type { Failure } from './attempt.ts'
 import type { LaneContext } from './context.ts'
 import { endFrame } from './ending.ts'
 import { Forward } from './forward.ts'
-import { apiKeyHeader, dropQueryKey, requestHeaders } from './headers.ts'
-import type { ForwardedHeaders } from './headers.ts'
+import { Intake } from './intake.ts'
+import type { IntakeOwner } from './intake.ts'
 import { errorAnswer, untaped } from './own-answer.ts'
-import type { Player } from './player.ts'
 import { Relay } from './relay.ts'
 import type { RelayOwner } from './relay.ts'
 import { Replay } from './replay.ts'
 import type { ReplayOwner } from './replay.ts'
-import { leaveRest, readBody } from './request-body.ts'
-import type { BodyOwner, BodyStream } from './request-body.ts'
-import { chooseBase, joinTarget, needsModel } from './route.ts'
+import { leaveRest } from './request-body.ts'
+import type { BodyStream } from './request-body.ts'
 import type { Target } from './route.ts'
+import { recordsUnder } from './serving.ts'
+import type { Serving } from './serving.ts'
 import { Taping } from './taping.ts'
 import { WheelEntry } from './wheel.ts'
 
-const TRANSFER_CODING = 'a transfer coding other than chunked cannot be passed on'
-
 /** Serves one request. */
-export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, RelayOwner {
+export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, RelayOwner {
   readonly #lane: LaneContext
+  readonly #serving: Serving
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
+  readonly #intake: Intake
   readonly #relay: Relay
-  readonly #taping: Taping | undefined
-  readonly #arrival: Arrival
   readonly #untilMs: number
-  #headers: ForwardedHeaders = { flat: [], bodyBytes: 0, plainChunks: true }
+  #taping: Taping | undefined
   #source: Forward | Replay | undefined
+  /** The look into the recording, also where its answer is only compared with. */
+  #replay: Replay | undefined
+  /** A record answers: what is on a tape already is not recorded again. */
+  #found = false
   #begun = false
   #ended = false
   #answered = false
@@ -54,46 +54,22 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
 
   constructor(lane: LaneContext, req: IncomingMessage, res: ServerResponse) {
     super()
-    const { config, writer } = lane
+    const { requestTimeoutMs, onTapeFailure } = lane.config
     this.#lane = lane
+    this.#serving = lane.serving
     this.#req = req
     this.#res = res
-    this.#arrival = new Arrival(lane, req)
-    this.#taping = writer && new Taping(writer, lane.blocks, this.#arrival.seq)
-    this.#relay = new Relay(this, req, res, {
-      taping: this.#taping,
-      holds: writer !== undefined && config.durability !== 'memory',
-      onTapeFailure: config.onTapeFailure,
-    })
-    const { requestTimeoutMs } = config
-    this.#untilMs = requestTimeoutMs === 0 ? Infinity : this.#arrival.atMs + requestTimeoutMs
+    this.#intake = new Intake(lane, req, this)
+    this.#relay = new Relay(this, req, res, onTapeFailure)
+    const { atMs } = this.#intake.arrival
+    this.#untilMs = requestTimeoutMs === 0 ? Infinity : atMs + requestTimeoutMs
   }
 
   /** Takes the request: everything that follows is driven by events. */
   accept(): void {
-    const { config } = this.#lane
     this.#res.on('close', () => this.#onClientClose())
     this.#arm()
-    try {
-      this.#arrival.resolve()
-    } catch (error) {
-      return this.refuse(toRolltapeError(error))
-    }
-    const key = config.upstreamApiKey?.reveal()
-    const keyHeader = key === undefined ? undefined : apiKeyHeader(this.#arrival.path, key)
-    this.#headers = requestHeaders(this.#req.rawHeaders, keyHeader)
-    const { bodyBytes, plainChunks } = this.#headers
-    if (!plainChunks) return this.refuse(new RolltapeError('bad_request', TRANSFER_CODING))
-    if (bodyBytes === 0) return this.onBody(Buffer.alloc(0))
-    if (bodyBytes > config.requestBodyBytesMax) return this.onBodyTooLong(bodyBytes)
-    const whole =
-      this.#lane.player !== undefined ||
-      needsModel(config) ||
-      config.maxAttempts > 1 ||
-      config.sessionSources.includes('body')
-    const gatherBytesMax = whole ? config.requestBodyBytesMax : REQUEST_GATHER_BYTES_MAX
-    const bounds = { gatherBytesMax, bytesMax: config.requestBodyBytesMax }
-    readBody(this.#req, bodyBytes, bounds, this)
+    this.#intake.start()
   }
 
   /** Answers with an error of rolltape's own; nothing is asked of an upstream any more. */
@@ -111,14 +87,33 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
     this.#fail('cancelled', new RolltapeError('draining', 'rolltape is shutting down'))
   }
 
-  onBody(body: Buffer): void {
+  onRequest(first: Buffer, body: Buffer | BodyStream): void {
     if (this.#ended) return
-    this.#dispatch(body, body.length, body)
+    const { mode } = this.#intake.rules
+    const { player } = this.#serving
+    if (player === undefined || mode === 'record' || mode === 'passthrough') {
+      return this.#forward(first, body)
+    }
+    this.#replay = new Replay(this.#lane, player, this, this.#intake, this.#req.rawHeaders)
+    if (mode === 'verify') {
+      this.#replay
+        .find(first)
+        .then((match) => this.#goLive(first, body, match))
+        .catch((error: unknown) => this.#fail('error', toRolltapeError(error)))
+      return
+    }
+    this.#source = this.#replay
+    this.#replay.start(first)
   }
 
-  onLongBody(first: Buffer, stream: BodyStream): void {
+  onFound(isFound: boolean): void {
+    this.#found = isFound
+  }
+
+  onLive(body: Buffer): void {
     if (this.#ended) return
-    this.#dispatch(stream, this.#headers.bodyBytes, first)
+    this.#source = undefined
+    this.#goLive(body, body)
   }
 
   onBodyPart(part: Buffer): void {
@@ -127,28 +122,23 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
     this.#taping?.submit()
   }
 
-  onBodyTooLong(bytes: number): void {
+  onBodyTooLong(error: RolltapeError): void {
     if (this.#ended) return void this.#req.destroy()
-    const max = this.#lane.config.requestBodyBytesMax
-    const error = new RolltapeError(
-      'request_too_large',
-      `the request body has ${bytes} bytes or more, and request_body_bytes_max is ${max}`,
-    )
     this.#source?.abort()
     if (this.#source === undefined) this.refuse(error)
     else this.#fail('error', error)
   }
 
   onInterim(status: number, reason: string, flat: string[]): void {
-    this.#relay.interim(this.#arrival.atUs(performance.now()), status, reason, flat)
+    this.#relay.interim(this.#intake.arrival.atUs(performance.now()), status, reason, flat)
   }
 
   onHead(status: number, reason: string, flat: string[]): void {
     const nowMs = performance.now()
     try {
-      this.#relay.head(this.#arrival.atUs(nowMs), status, reason, flat, {
+      this.#relay.head(this.#intake.arrival.atUs(nowMs), status, reason, flat, {
         own: false,
-        path: this.#arrival.path,
+        path: this.#intake.arrival.path,
       })
     } catch (cause) {
       this.#source?.abort()
@@ -161,7 +151,7 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
   }
 
   onChunk(chunk: Buffer, nowMs: number): void {
-    this.#relay.data(chunk, this.#arrival.atUs(nowMs))
+    this.#relay.data(chunk, this.#intake.arrival.atUs(nowMs))
   }
 
   onUpstreamEnd(trailers: string[]): void {
@@ -242,64 +232,67 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
     this.#arm()
   }
 
-  #dispatch(body: Buffer | BodyStream, bodyBytes: number, first: Buffer): void {
-    const { config, writer, player, upstreams } = this.#lane
-    const arrival = this.#arrival
-    if (player !== undefined) return this.#replay(player, first)
+  /** Forwards although there is a recording to answer from. */
+  #goLive(first: Buffer, body: Buffer | BodyStream, match?: MatchFrame): void {
+    if (!this.#ended) this.#lane.counters.add('live')
+    this.#forward(first, body, match)
+  }
+
+  #forward(first: Buffer, body: Buffer | BodyStream, match?: MatchFrame): void {
+    if (this.#ended) return
+    const { config } = this.#lane
+    const { recorder, upstreams } = this.#serving
     if (upstreams === undefined) throw new TypeError('nothing to forward with')
-    if (writer?.failure !== undefined && config.onTapeFailure === 'refuse') {
+    const failure = this.#records ? recorder?.writer.failure : undefined
+    if (failure !== undefined && config.onTapeFailure === 'refuse') {
       if (!Buffer.isBuffer(body)) body.destroy()
-      return this.#refuseUntaped(writer.failure)
+      return this.#refuseUntaped(failure)
     }
     let target: Target
     try {
-      arrival.resolveFromBody(first)
-      const base = chooseBase(config, arrival.session, first)
-      const ownKey = config.upstreamApiKey !== null
-      target = joinTarget(base, ownKey ? dropQueryKey(arrival.target) : arrival.target)
+      target = this.#intake.target(first)
     } catch (error) {
       return this.refuse(toRolltapeError(error), first)
     }
     this.#begin(target.path, target.base)
     this.#taping?.request(first)
+    if (match !== undefined) this.#taping?.match(match)
     this.#taping?.submit()
-    this.#source = new Forward(this.#lane, upstreams, this, {
-      target,
-      method: arrival.method,
-      flat: this.#headers.flat,
-      body,
-      bodyBytes,
-      untilMs: this.#untilMs,
-    })
+    const { flat, bodyBytes, arrival } = this.#intake
+    const { method } = arrival
+    const request = { target, method, flat, body, bodyBytes, untilMs: this.#untilMs }
+    this.#source = new Forward(this.#lane, upstreams, this, request)
     this.#source.start()
     this.#arm()
   }
 
-  #replay(player: Player, body: Buffer): void {
-    try {
-      this.#arrival.resolveFromBody(body)
-    } catch (error) {
-      return this.refuse(toRolltapeError(error), body)
-    }
-    const replay = new Replay(this.#lane, player, this, this.#arrival, this.#req.rawHeaders)
-    this.#source = replay
-    replay.start(body)
+  /** True when this exchange goes to the tape. */
+  get #records(): boolean {
+    return this.#serving.recorder !== undefined && !this.#found && recordsUnder(this.#intake.rules)
   }
 
+  /** From here on it is known whether the exchange is recorded, and it is. */
   #begin(forwardedTarget: string, upstream: string): void {
     if (this.#begun) return
     this.#begun = true
-    this.#taping?.begin(this.#arrival.begin(forwardedTarget, upstream))
+    const { recorder } = this.#serving
+    if (recorder === undefined || !this.#records) return
+    const { arrival, rules } = this.#intake
+    const { blocks, config } = this.#lane
+    this.#taping = new Taping(recorder.writer, blocks, arrival.number())
+    this.#relay.record(this.#taping, config.durability !== 'memory')
+    this.#taping.begin(arrival.begin(rules.mode, forwardedTarget, upstream))
   }
 
   #refuseUntaped(failure: Error): void {
     this.#lane.counters.add('tapeRefused')
     this.#ended = true
-    const answer = errorAnswer(untaped(failure), this.#arrival.path, false)
+    const answer = errorAnswer(untaped(failure), this.#intake.arrival.path, false)
     this.#res.writeHead(answer.status, answer.reason, answer.flat)
     this.#res.end(answer.body)
     leaveRest(this.#req, this.#lane.config.requestBodyBytesMax)
-    if (this.#taping) this.#taping.lost = true
+    const { seq } = this.#intake.arrival
+    if (seq !== 0) this.#serving.recorder?.onVoid(seq)
     this.#close(undefined)
   }
 
@@ -309,7 +302,7 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
     this.#source?.abort()
     const { log } = this.#lane
     log.debug(
-      { seq: this.#arrival.seq, code: error.code, err: errorText(error.cause) },
+      { seq: this.#intake.arrival.seq, code: error.code, err: errorText(error.cause) },
       error.message,
     )
     if (!this.#relay.hasHead) {
@@ -323,9 +316,9 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
 
   #answer(error: RolltapeError, cause: CloseCause): void {
     this.#ended = true
-    const answer = errorAnswer(error, this.#arrival.path, this.#lane.draining)
-    const atUs = this.#arrival.atUs(performance.now())
-    const options = { own: true, path: this.#arrival.path }
+    const answer = errorAnswer(error, this.#intake.arrival.path, this.#lane.draining)
+    const atUs = this.#intake.arrival.atUs(performance.now())
+    const options = { own: true, path: this.#intake.arrival.path }
     this.#relay.head(atUs, answer.status, answer.reason, answer.flat, options)
     this.#relay.data(answer.body, atUs)
     this.#relay.end([], this.#frame(cause, error))
@@ -333,7 +326,7 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
   }
 
   #onClientClose(): void {
-    if (this.#source instanceof Replay) this.#source.onClientClosed(this.#res.writableFinished)
+    this.#replay?.onClientClosed(this.#res.writableFinished)
     if (this.#closed) this.#lane.onClosed(this)
     if (this.#answered || this.#res.writableFinished) return
     this.#relay.clientGone()
@@ -365,7 +358,7 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
   }
 
   #frame(cause: CloseCause, error?: RolltapeError): EndFrame {
-    return endFrame(this.#relay, cause, this.#arrival.atUs(performance.now()), error)
+    return endFrame(this.#relay, cause, this.#intake.arrival.atUs(performance.now()), error)
   }
 
   #arm(): void {
@@ -391,10 +384,12 @@ export class Exchange extends WheelEntry implements BodyOwner, ReplayOwner, Rela
     this.#lane.wheel.clear(this)
     // A slow reader has its answer only once the last of it is with the kernel.
     if (this.#res.writableFinished || this.#res.closed) this.#lane.onClosed(this)
-    if (this.#taping === undefined) return
-    if (this.#taping.gapped) this.#lane.counters.add('untaped')
-    if (this.#taping.lost) this.#lane.onVoid(this.#arrival.seq)
-    else if (commitError === undefined) this.#lane.onTaped(this.#taping.tail)
-    else this.#lane.onTapedLate(this.#taping.tail)
+    const taping = this.#taping
+    const { recorder } = this.#serving
+    if (taping === undefined || recorder === undefined) return
+    if (taping.gapped) this.#lane.counters.add('untaped')
+    if (taping.lost) recorder.onVoid(taping.tail.seq)
+    else if (commitError === undefined) recorder.onTaped(taping.tail)
+    else recorder.onTapedLate(taping.tail)
   }
 }

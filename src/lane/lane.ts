@@ -7,18 +7,18 @@ import { RolltapeError } from '../errors.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { BlockPool } from './taping.ts'
 import type { LaneContext, LaneLog } from './context.ts'
-import { DeriveQueue } from './derive-queue.ts'
 import { Exchange } from './exchange.ts'
+import { forwards, modesOf } from '../mode.ts'
 import { openListener } from './listener.ts'
 import type { Listener } from './listener.ts'
 import type { Disk } from '../tape/disk.ts'
-import { realDisk } from '../tape/disk.ts'
-import { TapeWriter } from '../tape/writer.ts'
-import type { FrameTail } from '../tape/writer.ts'
 import { SharedTables } from '../supervisor/shared.ts'
 import type { LaneCounters } from '../supervisor/shared.ts'
 import { Player } from './player.ts'
 import type { LaneReplay } from './player.ts'
+import { Recorder } from './recorder.ts'
+import type { LaneRecording } from './recorder.ts'
+import type { Serving } from './serving.ts'
 import { Upstreams } from './upstreams.ts'
 import { Wheel } from './wheel.ts'
 
@@ -30,15 +30,6 @@ const PACE_TICK_MS = 2
 const BEAT_MS = 1_000
 
 const DRAINING = 'rolltape is shutting down and takes no new requests'
-
-/** The recording a lane writes to. */
-export interface LaneRecording {
-  readonly folder: string
-  readonly recordingId: string
-  readonly firstSegment: number
-  /** Thread id of the appender. */
-  readonly appender: number
-}
 
 /** What a lane is made from. */
 export interface LaneOptions {
@@ -71,45 +62,29 @@ export class Lane implements LaneContext {
   readonly counters: LaneCounters
   readonly wheel: Wheel
   readonly blocks = new BlockPool()
-  readonly upstreams: Upstreams | undefined
-  readonly player: Player | undefined
+  readonly serving: Serving
   readonly pacer: Wheel
-  readonly writer: TapeWriter | undefined
   readonly log: LaneLog
   readonly tagsJson: string
   draining = false
   readonly #live = new Set<Exchange>()
-  readonly #queue: DeriveQueue | undefined
   readonly #random: () => number
-  readonly #late: FrameTail[] = []
   readonly #beat: NodeJS.Timeout
   #listener: Listener | undefined
   #onQuiet: (() => void) | undefined
 
   private constructor(options: LaneOptions) {
-    const { config, recording, log } = options
+    const { config, log } = options
     this.config = config
     this.tables = options.tables
     this.counters = options.tables.counters(options.lane)
     this.log = log
     this.tagsJson = JSON.stringify(config.tags)
-    const { replay } = options
-    this.upstreams = replay ? undefined : new Upstreams(config.connectTimeoutMs)
-    this.player = replay && new Player(replay, config, this.counters)
+    this.serving = serve(options, this.counters)
     this.pacer = new Wheel(PACE_TICK_MS, () => undefined)
     this.#random = options.random ?? Math.random
-    this.writer = recording && this.#makeWriter(options, recording)
-    this.#queue =
-      recording &&
-      new DeriveQueue({
-        folder: recording.folder,
-        appender: recording.appender,
-        workers: config.recordWorkers,
-        log,
-        onDropped: (hints) => this.counters.add('hintsDropped', hints),
-      })
     this.wheel = new Wheel(TICK_MS, () => {
-      this.writer?.submit()
+      this.serving.recorder?.writer.submit()
       this.#watchDisk()
     })
     this.#beat = setInterval(() => {
@@ -122,7 +97,7 @@ export class Lane implements LaneContext {
   static async start(options: LaneOptions): Promise<Lane> {
     const lane = new Lane(options)
     try {
-      await lane.player?.ready()
+      await lane.serving.player?.ready()
       lane.#listener = await openListener({
         host: options.config.host,
         port: options.port,
@@ -138,6 +113,7 @@ export class Lane implements LaneContext {
         },
       })
     } catch (error) {
+      await lane.serving.recorder?.abandon()
       await lane.#release()
       throw error
     }
@@ -166,29 +142,6 @@ export class Lane implements LaneContext {
     if (this.#live.size === 0) this.#onQuiet?.()
   }
 
-  onTaped(tail: FrameTail): void {
-    const segment = this.writer?.nameOf(tail.segment) ?? ''
-    this.#queue?.hint({ segment, offset: tail.offset })
-  }
-
-  onTapedLate(tail: FrameTail): void {
-    if (this.writer === undefined || this.writer.failure !== undefined) {
-      this.#late.push(tail)
-      return
-    }
-    this.writer.commit({
-      onCommitted: (error) => {
-        if (error) this.#late.push(tail)
-        else this.onTaped(tail)
-      },
-    })
-  }
-
-  onVoid(seq: number): void {
-    this.counters.add('untaped')
-    this.#queue?.void(seq)
-  }
-
   /**
    * Takes no new work, lets what runs finish until the deadline, cuts the rest with a recorded
    * outcome, writes and derives everything, and ends.
@@ -204,37 +157,13 @@ export class Lane implements LaneContext {
     await this.#quiet(this.config.commitTimeoutMs || timeoutMs)
     this.#listener?.closeAll()
     await closed
-    const trouble = await this.#closeTape()
+    const trouble = (await this.serving.recorder?.close()) ?? null
     await this.#release()
     return { cut, trouble }
   }
 
   #watchDisk(): void {
-    this.writer?.watch(performance.now(), this.config.commitTimeoutMs)
-  }
-
-  #makeWriter(options: LaneOptions, recording: LaneRecording): TapeWriter {
-    const { config, lane, tables, log } = options
-    return new TapeWriter({
-      folder: recording.folder,
-      recordingId: recording.recordingId,
-      firstSegment: recording.firstSegment,
-      lane,
-      segmentBytesMax: config.segmentBytes,
-      durability: config.durability,
-      disk: options.disk ?? realDisk,
-      seqNow: () => tables.seq,
-      onHealth: (error) => {
-        if (error) log.error({ err: error.message }, 'the tape cannot be written')
-        else this.#healthy()
-      },
-    })
-  }
-
-  /** The disk works again: what could not be committed is on its way after all. */
-  #healthy(): void {
-    this.log.warn({}, 'the tape is written again')
-    for (const tail of this.#late.splice(0)) this.onTapedLate(tail)
+    this.serving.recorder?.writer.watch(performance.now(), this.config.commitTimeoutMs)
   }
 
   #quiet(timeoutMs: number): Promise<void> {
@@ -248,24 +177,28 @@ export class Lane implements LaneContext {
     })
   }
 
-  async #closeTape(): Promise<string | null> {
-    if (this.writer === undefined) return null
-    const { promise, resolve } = Promise.withResolvers<Error | undefined>()
-    this.writer.close(resolve)
-    const error = await promise
-    if (error === undefined) for (const tail of this.#late.splice(0)) this.onTaped(tail)
-    await this.#queue?.drained()
-    const lost = this.#queue?.lost ?? 0
-    if (error !== undefined) return error.message
-    return lost === 0 ? null : `${lost} records could not be made; the next start makes them`
-  }
-
   async #release(): Promise<void> {
     clearInterval(this.#beat)
     this.wheel.stop()
     this.pacer.stop()
-    await this.#queue?.close()
-    await this.player?.close()
-    await this.upstreams?.close()
+    await this.serving.player?.close()
+    await this.serving.upstreams?.close()
+  }
+}
+
+/** The parts that serve, each made only if some mode needs it. */
+function serve(options: LaneOptions, counters: LaneCounters): Serving {
+  const { lane, config, tables, recording, replay, log, disk } = options
+  const { mode, onMiss, pace, shape, replayTurns, sessionOverrides: overrides } = config
+  const upstreams = modesOf(config).some(forwards)
+    ? new Upstreams(config.connectTimeoutMs)
+    : undefined
+  return {
+    generation: 1,
+    rules: { mode, onMiss, pace, single: shape === 'single', turnMax: replayTurns ?? Infinity },
+    overrides,
+    recorder: recording && new Recorder({ lane, config, tables, counters, recording, log, disk }),
+    player: replay && new Player(replay, config, counters),
+    upstreams,
   }
 }

@@ -2,6 +2,7 @@
  * A lane's stock of recorded answers: finds the record for a request, reads its answer through a
  * worker, keeps what was asked for lately, and moves claims on.
  */
+import { resolve } from 'node:path'
 import { Piscina } from 'piscina'
 import {
   ANSWERS_CACHED_BYTES_MAX,
@@ -27,6 +28,7 @@ import { bodyDigest, canonicalKey, keyHead, rawKey } from '../replay/key.ts'
 import type { Key } from '../replay/key.ts'
 import { select } from '../replay/select.ts'
 import type { Choice, SelectOptions } from '../replay/select.ts'
+import type { RecordedPlace } from '../tape/exchange.ts'
 import { workerUrl } from '../workers.ts'
 import type { LaneCounters } from '../supervisor/shared.ts'
 import { topLevelString, topLevelTrue, topLevelValue } from './body-scan.ts'
@@ -52,6 +54,10 @@ export interface PlayRequest {
   readonly body: Buffer
   readonly isGeneration: boolean
   readonly isRetry: boolean
+  /** Generation records of later turns are as if they were not there. */
+  readonly turnMax: number
+  /** A recorded stream is to come in one chunk. */
+  readonly single: boolean
 }
 
 /** A record that was chosen for somebody, until it is used or given back. */
@@ -72,12 +78,12 @@ const WHOLE: AskedForm = { isStream: false, includeUsage: false, single: false }
 export class Player {
   readonly #index: ReplayIndex
   readonly #claims: Claims
-  readonly #options: SelectOptions
+  readonly #options: Omit<SelectOptions, 'turnMax'>
   readonly #ignore: IgnoreRules
   readonly #onAbort: 'rewind' | 'consume'
-  readonly #single: boolean
   readonly #pool: Piscina<PlayTask, PlayedAnswer | string | Key | undefined>
   readonly #counters: LaneCounters
+  readonly #source: LaneReplay
   /** By record and form. */
   readonly #cache = new Map<number, PlayedAnswer>()
   #cachedBytes = 0
@@ -91,8 +97,8 @@ export class Player {
     this.#options = config
     this.#ignore = replay.ignore
     this.#onAbort = config.onAbort
-    this.#single = config.shape === 'single'
     this.#counters = counters
+    this.#source = replay
     this.#pool = new Piscina({
       filename: workerUrl('play').href,
       minThreads: 1,
@@ -128,15 +134,13 @@ export class Player {
     const { session, isGeneration, isRetry } = request
     const isStream = canonical !== undefined && topLevelTrue(request.body, 'stream')
     const asked = { session, rawKey: raw, canonicalKey: canonical, isStream, isGeneration, isRetry }
-    let choice = select(this.#index, claims, asked, this.#options)
+    const options = { ...this.#options, turnMax: request.turnMax }
+    let choice = select(this.#index, claims, asked, options)
     if (choice.kind === 'exhausted' && this.#options.onExhausted === 'loop') {
       claims.reset()
-      choice = select(this.#index, claims, asked, this.#options)
+      choice = select(this.#index, claims, asked, options)
     }
-    if (choice.kind !== 'record') {
-      if (choice.kind !== 'invalid') this.#counters.add(choice.kind)
-      return choice
-    }
+    if (choice.kind !== 'record') return choice
     const { record, claimed } = choice
     const mismatch = choice.how === 'sequence' ? this.#mismatch(record, request.body) : undefined
     const taken: Taken = { record, claims, claimed, choice, mismatch }
@@ -148,9 +152,9 @@ export class Player {
    * Reads a record's answer in the form that the request's body asks for; a text says why there is
    * none.
    */
-  async load(taken: Taken, body: Buffer): Promise<PlayedAnswer | string> {
+  async load(taken: Taken, request: PlayRequest): Promise<PlayedAnswer | string> {
     const { record } = taken
-    const form = this.#formOf(taken, body)
+    const form = this.#formOf(taken, request)
     const key = record * FORMS + formNumber(form)
     let answer = this.#cache.get(key)
     if (answer === undefined) {
@@ -210,6 +214,17 @@ export class Player {
     })
   }
 
+  /** Where a record stands, for whoever reads it later, from anywhere. */
+  placeOf(record: number): RecordedPlace {
+    const { lineOffset, lineBytes, segment, offset, seq } = this.#index.entry(record)
+    const { file, folder } = this.#source
+    if (file !== undefined && lineOffset >= 0) {
+      return { file: resolve(file), offset: lineOffset, bytes: lineBytes, seq }
+    }
+    const name = this.#index.segments[segment] ?? ''
+    return { folder: resolve(folder ?? ''), segment: name, offset, seq }
+  }
+
   /** The answer's last byte has been handed to the kernel. */
   used(taken: Taken): void {
     if (!this.#drop(taken)) return
@@ -243,18 +258,21 @@ export class Player {
   }
 
   /** Undefined when the recorded bytes can be given as they are. */
-  #formOf({ record, choice }: Taken, body: Buffer): AskedForm | undefined {
+  #formOf(
+    { record, choice }: Taken,
+    { body, single: asksSingle }: PlayRequest,
+  ): AskedForm | undefined {
     const flags = this.#index.flags(record)
     const { segment, status } = this.#index.entry(record)
     const onTape = segment >= 0
     if ((flags & IS_SHAPED) === 0 || (flags & IS_UNUSABLE) !== 0 || status >= 400) {
       return onTape ? undefined : WHOLE
     }
-    if (onTape && choice.how === 'raw' && !this.#single) return undefined
+    if (onTape && choice.how === 'raw' && !asksSingle) return undefined
     const isStream = topLevelTrue(body, 'stream')
     const wasStream = (flags & IS_STREAM) !== 0
     const isCut = (flags & IS_TRUNCATED) !== 0
-    const single = this.#single && isStream && !isCut
+    const single = asksSingle && isStream && !isCut
     // Of a whole answer that broke off nothing but its bytes can be given.
     const fits = isStream === wasStream || (isCut && !wasStream)
     if (onTape && fits && !single) return undefined
@@ -297,13 +315,13 @@ function isObject(body: Buffer): boolean {
   return first < 0 || body[first] === 0x7b
 }
 
-/** Forms an answer can be cached in: as recorded, whole, streamed, streamed with usage. */
-const FORMS = 4
+/** Forms an answer can be cached in: as recorded, whole; streamed, with usage or not, in one chunk or not. */
+const FORMS = 6
 
 function formNumber(form: AskedForm | undefined): number {
   if (form === undefined) return 0
   if (!form.isStream) return 1
-  return form.includeUsage ? 3 : 2
+  return 2 + (form.includeUsage ? 1 : 0) + (form.single ? 2 : 0)
 }
 
 /** An object, as far as a scan can see where the body is long; an empty body counts as one. */

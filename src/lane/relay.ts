@@ -30,15 +30,6 @@ export interface RelayOwner {
   onCommitFailed(error: Error): void
 }
 
-/** How a relay works; the same for all exchanges of a lane but for `taping`. */
-export interface RelayOptions {
-  readonly taping: Taping | undefined
-  /** False with durability `memory`: nothing is held. */
-  readonly holds: boolean
-  /** What happens to held bytes when they cannot be committed. */
-  readonly onTapeFailure: 'refuse' | 'passthrough'
-}
-
 const FINISH = Symbol('the end of the answer')
 const CUT = Symbol('the place where the answer broke off')
 /**
@@ -67,7 +58,11 @@ export class Relay implements CommitWaiter {
   readonly #owner: RelayOwner
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
-  readonly #options: RelayOptions
+  /** What happens to held bytes when they cannot be committed. */
+  readonly #onTapeFailure: 'refuse' | 'passthrough'
+  #taping: Taping | undefined
+  /** False while nothing is held: without a tape, and with durability `memory`. */
+  #holds = false
   #gone = false
   #headFlushed = false
   #bodyless = false
@@ -85,11 +80,25 @@ export class Relay implements CommitWaiter {
   #ended = false
   #draining = false
 
-  constructor(owner: RelayOwner, req: IncomingMessage, res: ServerResponse, options: RelayOptions) {
+  constructor(
+    owner: RelayOwner,
+    req: IncomingMessage,
+    res: ServerResponse,
+    onTapeFailure: 'refuse' | 'passthrough',
+  ) {
     this.#owner = owner
     this.#req = req
     this.#res = res
-    this.#options = options
+    this.#onTapeFailure = onTapeFailure
+  }
+
+  /**
+   * Lays the answer on the tape too; to be said before its head. `holds`: the last bytes wait until
+   * they are committed.
+   */
+  record(taping: Taping, holds: boolean): void {
+    this.#taping = taping
+    this.#holds = holds
   }
 
   /** Bytes that are held for a commit and would count as forwarded once let go. */
@@ -102,7 +111,7 @@ export class Relay implements CommitWaiter {
 
   /** Passes a 1xx answer on; HTTP/1.0 clients know none, so they get none. */
   interim(atUs: number, status: number, reason: string, flat: readonly string[]): void {
-    this.#options.taping?.head(atUs, status, reason, redactHeaders(flat), FLAG_INTERIM)
+    this.#taping?.head(atUs, status, reason, redactHeaders(flat), FLAG_INTERIM)
     const socket = this.#res.socket
     if (this.#gone || this.#req.httpVersionMinor < 1 || socket === null) return
     let text = `HTTP/1.1 ${status} ${reason}\r\n`
@@ -131,14 +140,14 @@ export class Relay implements CommitWaiter {
     this.#res.writeHead(status, reason, this.#chunked ? flat : withoutTrailer(flat))
     this.hasHead = true
     const flags = options.own ? FLAG_OWN : 0
-    this.#options.taping?.head(atUs, status, reason, redactHeaders(flat), flags)
+    this.#taping?.head(atUs, status, reason, redactHeaders(flat), flags)
     if (!this.#bodyless && !options.own) process.nextTick(flushHead, this)
   }
 
   /** Takes answer bytes. The upstream is paused through the owner when they cannot go on. */
   data(chunk: Buffer, atUs: number): void {
     this.receivedBytes += chunk.length
-    const { taping } = this.#options
+    const taping = this.#taping
     taping?.chunk(chunk, atUs)
     if (this.#needsHold(chunk)) {
       this.#hold(chunk)
@@ -147,7 +156,7 @@ export class Relay implements CommitWaiter {
     } else {
       this.#send(chunk)
     }
-    if (taping?.gapped === true && this.#options.onTapeFailure === 'refuse') {
+    if (taping?.gapped === true && this.#onTapeFailure === 'refuse') {
       return this.#owner.onCommitFailed(new Error('the tape takes no more of it'))
     }
     if (taping?.congested) this.#waitForDisk(taping)
@@ -162,13 +171,13 @@ export class Relay implements CommitWaiter {
 
   /** The answer came whole: trailers and END go to the tape, and the client gets its end. */
   end(trailers: readonly string[], frame: EndFrame): void {
-    this.#options.taping?.trailers(trailers)
-    this.#options.taping?.end(frame)
+    this.#taping?.trailers(trailers)
+    this.#taping?.end(frame)
     if (trailers.length > 0 && this.#chunked && !this.#gone) {
       this.#res.addTrailers(pairs(trailers))
     }
-    if (this.#options.taping === undefined) return this.#finish()
-    if (this.#options.holds && !this.#gone) this.#hold(FINISH)
+    if (this.#taping === undefined) return this.#finish()
+    if (this.#holds && !this.#gone) this.#hold(FINISH)
     else this.#finish()
     this.#ended = true
     this.#commit()
@@ -179,11 +188,11 @@ export class Relay implements CommitWaiter {
    * held has gone out.
    */
   cut(frame: EndFrame): void {
-    this.#options.taping?.end(frame)
+    this.#taping?.end(frame)
     if (this.#held.length > 0 && !this.#gone) this.#hold(CUT)
     else this.#finishCut()
     this.#ended = true
-    if (this.#options.taping !== undefined) this.#commit()
+    if (this.#taping !== undefined) this.#commit()
   }
 
   /** Destroys the client's connection so that no client can take the answer for whole. */
@@ -207,7 +216,7 @@ export class Relay implements CommitWaiter {
   onCommitted(error: Error | undefined): void {
     const upTo = this.#commits.shift() ?? this.#heldEver
     this.waitingSinceMs = this.#commits.length === 0 ? 0 : performance.now()
-    if (error !== undefined && this.#options.onTapeFailure === 'refuse') {
+    if (error !== undefined && this.#onTapeFailure === 'refuse') {
       return this.#owner.onCommitFailed(error)
     }
     this.#release(upTo)
@@ -230,7 +239,7 @@ export class Relay implements CommitWaiter {
   #chooseHold(flat: readonly string[], path: string): void {
     const type = headerValue(flat, 'content-type') ?? ''
     this.#sse = /^text\/event-stream\b/i.test(type)
-    if (!this.#options.holds || !this.#sse || this.#bodyless) return
+    if (!this.#holds || !this.#sse || this.#bodyless) return
     const encoding = headerValue(flat, 'content-encoding')
     const clear = encoding === undefined || encoding.toLowerCase() === 'identity'
     const marks = clear ? markSetOf(path) : undefined
@@ -241,7 +250,7 @@ export class Relay implements CommitWaiter {
   #needsHold(chunk: Buffer): boolean {
     if (this.#lengthLeft >= 0) this.#lengthLeft = Math.max(0, this.#lengthLeft - chunk.length)
     if (this.#scanner !== undefined && !this.marked) this.marked = this.#scanner.scan(chunk)
-    if (!this.#options.holds || this.#gone) return false
+    if (!this.#holds || this.#gone) return false
     return this.marked || this.#eachHeld || this.#lengthLeft === 0 || this.#held.length > 0
   }
 
@@ -253,7 +262,7 @@ export class Relay implements CommitWaiter {
   #commit(): void {
     if (this.waitingSinceMs === 0) this.waitingSinceMs = performance.now()
     this.#commits.push(this.#heldEver)
-    this.#options.taping?.commit(this)
+    this.#taping?.commit(this)
   }
 
   #release(upTo: number): void {

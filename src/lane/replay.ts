@@ -1,19 +1,25 @@
 /**
- * The upstream's side of an exchange in mode `replay`: finds the record, reads its answer, plays
- * it, and sees to the claim. Nothing here can reach a network.
+ * The upstream's side of an exchange that is replayed: finds the record, reads its answer, plays
+ * it, and sees to the claim. In `hybrid` it may find that the exchange is to go live; in `verify`
+ * it only finds what the live answer is to be compared with. Nothing here can reach a network.
  */
 import { RolltapeError, errorText } from '../errors.ts'
 import type { PlayedAnswer } from '../replay/answer.ts'
 import type { Choice } from '../replay/select.ts'
-import type { Arrival } from './arrival.ts'
+import type { MatchFrame } from '../tape/exchange.ts'
 import type { LaneContext } from './context.ts'
 import type { ForwardOwner } from './forward.ts'
 import { headerValue } from './headers.ts'
+import type { Intake } from './intake.ts'
 import { Play } from './play.ts'
-import type { Player, Taken } from './player.ts'
+import type { Player, PlayRequest, Taken } from './player.ts'
 
 /** What a replay tells its exchange beyond what a forward does. */
 export interface ReplayOwner extends ForwardOwner {
+  /** A record answers; or it turned out that it cannot. */
+  onFound(isFound: boolean): void
+  /** The recording has no answer, and the rules say to ask an upstream. */
+  onLive(body: Buffer): void
   /** There is nothing to answer with. */
   refuse(error: RolltapeError): void
 }
@@ -25,7 +31,7 @@ export class Replay {
   readonly #lane: LaneContext
   readonly #player: Player
   readonly #owner: ReplayOwner
-  readonly #arrival: Arrival
+  readonly #intake: Intake
   readonly #play: Play
   readonly #isRetry: boolean
   #taken: Taken | undefined
@@ -35,14 +41,14 @@ export class Replay {
     lane: LaneContext,
     player: Player,
     owner: ReplayOwner,
-    arrival: Arrival,
+    intake: Intake,
     rawHeaders: readonly string[],
   ) {
     this.#lane = lane
     this.#player = player
     this.#owner = owner
-    this.#arrival = arrival
-    this.#play = new Play(owner, lane.pacer, lane.config.pace, arrival.atMs)
+    this.#intake = intake
+    this.#play = new Play(owner, lane.pacer, intake.rules.pace, intake.arrival.atMs)
     this.#isRetry = Number(headerValue(rawHeaders, 'x-stainless-retry-count') ?? 0) > 0
   }
 
@@ -54,6 +60,20 @@ export class Replay {
       const failure = new RolltapeError('tape_record_unusable', message, { cause: error })
       this.#owner.onUpstreamFailure({ cause: 'error', error: failure, retryable: false })
     })
+  }
+
+  /** Finds, and claims, the record that a live answer to this request is compared with. */
+  async find(body: Buffer): Promise<MatchFrame> {
+    const chosen = await this.#player.choose(this.#request(body))
+    if (!('claims' in chosen)) {
+      if (chosen.kind === 'missed' || chosen.kind === 'exhausted') {
+        this.#lane.counters.add(chosen.kind)
+      }
+      return { how: chosen.kind === 'record' ? 'missed' : chosen.kind }
+    }
+    if (this.#over) this.#player.givenBack(chosen, true)
+    else this.#taken = chosen
+    return { how: chosen.choice.how, recorded: this.#player.placeOf(chosen.record) }
   }
 
   pause(): void {
@@ -84,22 +104,17 @@ export class Replay {
   }
 
   async #answer(body: Buffer): Promise<void> {
-    const { method, target, path, session, run, isGeneration } = this.#arrival
-    const isRetry = this.#isRetry
-    const request = { method, target, session, run, body, isGeneration, isRetry }
+    const request = this.#request(body)
     for (;;) {
       const chosen = await this.#player.choose(request)
-      if (!('claims' in chosen)) {
-        const why = chosen.kind === 'missed' ? await this.#player.explain(request) : undefined
-        const what = `${method} ${path}`
-        if (!this.#over) this.#owner.refuse(notFound(chosen, what, session, why))
-        return
-      }
+      if (!('claims' in chosen)) return await this.#unanswered(chosen, request)
       if (this.#over) return this.#player.givenBack(chosen, true)
       this.#taken = chosen
-      const answer = await this.#player.load(chosen, body)
+      this.#owner.onFound(true)
+      const answer = await this.#player.load(chosen, request)
       if (this.#over) return
       if (typeof answer !== 'string') return this.#begin(answer, chosen)
+      this.#owner.onFound(false)
       if (this.#player.passOver(chosen)) continue
       this.#giveBack()
       const message = `record ${chosen.record + 1} cannot be replayed: ${answer}`
@@ -108,9 +123,34 @@ export class Replay {
     }
   }
 
+  #request(body: Buffer): PlayRequest {
+    const { method, target, session, run, isGeneration } = this.#intake.arrival
+    const { turnMax, single } = this.#intake.rules
+    const isRetry = this.#isRetry
+    return { method, target, session, run, body, isGeneration, isRetry, turnMax, single }
+  }
+
+  async #unanswered(choice: Choice, request: PlayRequest): Promise<void> {
+    if (this.#goesLive(choice)) {
+      if (!this.#over) this.#owner.onLive(request.body)
+      return
+    }
+    const { counters } = this.#lane
+    if (choice.kind === 'missed' || choice.kind === 'exhausted') counters.add(choice.kind)
+    const why = choice.kind === 'missed' ? await this.#player.explain(request) : undefined
+    const { method, path, session } = this.#intake.arrival
+    if (!this.#over) this.#owner.refuse(notFound(choice, `${method} ${path}`, session, why))
+  }
+
+  /** In `hybrid` the upstream judges what it is sent, and goes on where the recording ends. */
+  #goesLive(choice: Choice): boolean {
+    if (this.#intake.rules.mode !== 'hybrid') return false
+    return choice.kind !== 'exhausted' || this.#lane.config.onExhausted === 'live'
+  }
+
   #begin(answer: PlayedAnswer, { record, mismatch }: Taken): void {
     if (mismatch !== undefined) {
-      const { session } = this.#arrival
+      const { session } = this.#intake.arrival
       this.#lane.log.warn(
         { session, record: record + 1, ...mismatch },
         'another model is asked for',

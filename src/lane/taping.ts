@@ -7,7 +7,7 @@
  * as one can be written.
  */
 import { BLOCK_BYTES, BLOCKS_FREE_MAX } from '../limits.ts'
-import type { AttemptFrame, EndFrame } from '../tape/exchange.ts'
+import type { AttemptFrame, EndFrame, MatchFrame } from '../tape/exchange.ts'
 import {
   CHUNK_HEADER_BYTES,
   CHUNKS_HEADER_BYTES,
@@ -81,6 +81,10 @@ export class Taping {
 
   attempt(frame: AttemptFrame): void {
     this.#put(KIND.attempt, 0, formatJson(frame))
+  }
+
+  match(frame: MatchFrame): void {
+    this.#put(KIND.match, 0, formatJson(frame))
   }
 
   head(atUs: number, status: number, reason: string, flat: readonly string[], flags: number): void {

@@ -1,6 +1,8 @@
 /** The options of replay; part of the table in `definitions.ts`. */
+import { FAIL_ON } from '../replay/verdict.ts'
 import type { OptionDefinition } from './definition.ts'
-import { choice, list, pace, pointer, text, toggle } from './kinds.ts'
+import { choice, list, pace, pointer, text, toggle, whole } from './kinds.ts'
+import { overrides } from './overrides.ts'
 
 /** How a recording is replayed. */
 export const REPLAY_OPTIONS = {
@@ -10,7 +12,7 @@ export const REPLAY_OPTIONS = {
     shown: 'none',
     group: 'replay',
     help: 'answer from this recording, a .jsonl or a tape folder; no upstream is asked',
-    why: 'never together with recording_file; a tape makes answers exact to the byte',
+    why: 'together with recording_file in hybrid and verify only; a tape makes answers exact to the byte',
   },
   match: {
     kind: choice(['keyed', 'sequence', 'pooled'], 'keyed'),
@@ -41,11 +43,36 @@ export const REPLAY_OPTIONS = {
     why: 'single for clients that are slow to parse, or tests that count chunks',
   },
   onExhausted: {
-    kind: choice(['error', 'repeat_last', 'loop'], 'error'),
-    default: 'error',
+    kind: choice(['error', 'repeat_last', 'loop', 'live'], 'error'),
+    default: null,
+    shown: 'error; live in hybrid',
     group: 'replay',
-    help: 'when all records that fit have been given: 404, the last one again, all from the start',
+    help: 'when all records that fit have been given: 404, the last one again, all from the start, or (hybrid) ask the upstream',
     why: 'an agent that asks more often than it did has left its recording',
+  },
+  onMiss: {
+    kind: choice(['error', 'passthrough', 'record'], 'record'),
+    default: null,
+    shown: 'error; in hybrid record, passthrough without a recording_file',
+    group: 'replay',
+    help: 'a request that was not recorded: 404, or (hybrid) ask the upstream, and record it or not',
+    why: 'replay never reaches the network; hybrid goes on where the recording ends',
+  },
+  replayTurns: {
+    kind: whole(0, 1_000_000_000, '3'),
+    default: null,
+    shown: 'all',
+    group: 'replay',
+    help: 'hybrid: answer the first so many turns of each session from the recording, then go live',
+    why: 'to try another model or prompt from a certain turn on',
+  },
+  sessionOverride: {
+    kind: overrides,
+    default: null,
+    shown: 'none',
+    group: 'replay',
+    help: 'what one session has of its own: `<session>:mode|pace|shape|replay-turns=<value>`',
+    why: 'headers x-rolltape-pace, -shape and -replay-turns do the same for clients that can set them',
   },
   onUnusable: {
     kind: choice(['error', 'skip'], 'error'),
@@ -69,7 +96,7 @@ export const REPLAY_OPTIONS = {
     why: 'nobody ever saw their end',
   },
   failOn: {
-    kind: list(choice(['miss', 'exhausted', 'inexact', 'unused'], 'miss'), 'conditions', 'miss'),
+    kind: list(choice(FAIL_ON, 'miss'), 'conditions', 'miss'),
     default: null,
     shown: 'none',
     group: 'replay',

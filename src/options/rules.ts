@@ -5,13 +5,10 @@ import { BlockList, isIP } from 'node:net'
 
 import { RolltapeError } from '../errors.ts'
 import type { OptionValues } from './definitions.ts'
-
-/** Modes that this version can serve. */
-export type ServedMode = 'passthrough' | 'record' | 'replay'
+import { settleModes, type ModeConsequences } from './mode-rules.ts'
 
 /** What several options decide together. */
-export interface Consequences {
-  readonly mode: ServedMode
+export interface Consequences extends ModeConsequences {
   readonly maxAttempts: number
   readonly retryAfterSend: boolean
   readonly retryableStatusCodes: readonly number[]
@@ -26,23 +23,13 @@ const ATTEMPTS_WITH_STATUSES = 6
 /** Checks the rules and settles what follows. Throws `bad_option` or `recording_conflict`. */
 export function settle(values: OptionValues): Consequences {
   checkBind(values)
-  const mode = settleMode(values)
+  const modes = settleModes(values)
   checkSessions(values)
-  const hasUpstream = values.proxyBaseUrl !== null || (values.proxyRules?.size ?? 0) > 0
-  if (mode !== 'replay' && !hasUpstream) {
-    throw new RolltapeError(
-      'bad_option',
-      `mode ${mode} forwards requests, and no upstream is given`,
-      {
-        hint: 'give --proxy-base-url (proxy_base_url), such as http://127.0.0.1:8000, or proxy_rules',
-      },
-    )
-  }
   const statuses = values.retryableStatusCodes
   const statusesGiven = statuses !== null && statuses.length > 0
   const maxAttempts = values.maxAttempts ?? (statusesGiven ? ATTEMPTS_WITH_STATUSES : 1)
   return {
-    mode,
+    ...modes,
     maxAttempts,
     retryAfterSend: values.retryAfterSend ?? statusesGiven,
     retryableStatusCodes:
@@ -71,36 +58,6 @@ function checkBind(values: OptionValues): void {
       hint: 'listen on 127.0.0.1, or add --insecure-bind (insecure_bind: true) where everybody who reaches the port may use the upstream',
     },
   )
-}
-
-function settleMode(values: OptionValues): ServedMode {
-  const { mode, recordingFile, replayFile } = values
-  const later = mode === 'hybrid' || mode === 'verify'
-  if (recordingFile !== null && replayFile !== null && !later) {
-    throw new RolltapeError(
-      'recording_conflict',
-      `recording_file ${recordingFile} and replay_file ${replayFile} are both given, and rolltape either records or replays`,
-      { hint: 'leave one of them out' },
-    )
-  }
-  if (later) {
-    throw new RolltapeError('bad_option', `mode ${mode} is not in this version of rolltape`, {
-      hint: 'this version knows the modes passthrough, record and replay',
-    })
-  }
-  if (mode === 'replay' && replayFile === null) {
-    throw new RolltapeError('bad_option', 'mode replay needs a recording, and none is given', {
-      hint: 'give --replay-file (replay_file), such as runs/a.jsonl',
-    })
-  }
-  if (mode === 'record' && recordingFile === null) {
-    throw new RolltapeError('bad_option', 'mode record needs a file, and none is given', {
-      hint: 'give --recording-file (recording_file), such as runs/a.jsonl',
-    })
-  }
-  if (mode !== null) return mode
-  if (replayFile !== null) return 'replay'
-  return recordingFile === null ? 'passthrough' : 'record'
 }
 
 function checkSessions(values: OptionValues): void {

@@ -17,7 +17,7 @@ export type SessionMatch = 'exact' | 'bind' | 'pooled'
 export interface SelectOptions {
   readonly match: MatchPolicy
   readonly sessionMatch: SessionMatch
-  readonly onExhausted: 'error' | 'repeat_last' | 'loop'
+  readonly onExhausted: 'error' | 'repeat_last' | 'loop' | 'live'
   readonly onUnusable: 'error' | 'skip'
   readonly replayPartial: boolean
 }

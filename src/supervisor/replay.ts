@@ -45,6 +45,7 @@ export function freeClaims({ index, claims }: LaneReplay): void {
 export function verdictOf(
   { index, claims }: LaneReplay,
   counter: (name: CounterName) => number,
+  verifies: boolean,
 ): Verdict {
   const table = new ReplayIndex(index)
   const runs = [...new Claims(claims, index.count, index.sessions.length).all()]
@@ -61,6 +62,14 @@ export function verdictOf(
     aborted: counter('aborted'),
     unusable: counter('unusable'),
     modelMismatch: counter('modelMismatch'),
+    live: counter('live'),
     unused,
+    verified: verifies
+      ? {
+          same: counter('verifiedSame'),
+          different: counter('verifiedDifferent'),
+          alone: counter('verifiedAlone'),
+        }
+      : undefined,
   }
 }

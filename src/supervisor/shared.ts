@@ -26,6 +26,10 @@ export const COUNTERS = [
   'aborted',
   'unusable',
   'modelMismatch',
+  'live',
+  'verifiedSame',
+  'verifiedDifferent',
+  'verifiedAlone',
 ] as const
 
 /** Name of a counter. */

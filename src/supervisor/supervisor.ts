@@ -6,6 +6,7 @@ import { setTimeout } from 'node:timers/promises'
 import { RolltapeError, errorText, toRolltapeError } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
 import { LANE_REPLACE_MS_MAX, LANE_REPLACE_PAUSE_MS, LANE_SILENT_MS_MAX } from '../limits.ts'
+import { modesOf, records, replays } from '../mode.ts'
 import { packConfig } from '../options.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { LaneThread } from './lane-thread.ts'
@@ -86,7 +87,14 @@ export class Supervisor {
 
   /** How the replay has gone so far; undefined when nothing is replayed. */
   get verdict(): Verdict | undefined {
-    return this.#replay && verdictOf(this.#replay, (name) => this.counter(name))
+    return (
+      this.#replay &&
+      verdictOf(
+        this.#replay,
+        (name) => this.counter(name),
+        modesOf(this.#config).includes('verify'),
+      )
+    )
   }
 
   /** A counter of the lane. */
@@ -96,9 +104,9 @@ export class Supervisor {
 
   /** Brings everything up; resolves when requests are served. */
   async start(): Promise<void> {
-    const { mode, recordingFile, recordWorkers } = this.#config
-    if (mode === 'record') {
-      if (recordingFile === null) throw new TypeError('mode record without a recording file')
+    const { recordingFile, recordWorkers, onMiss } = this.#config
+    const modes = modesOf(this.#config)
+    if (recordingFile !== null && modes.some((mode) => records(mode, onMiss))) {
       this.#recording = await Recording.open({
         file: recordingFile,
         tables: this.#tables,
@@ -108,8 +116,8 @@ export class Supervisor {
       })
       this.#sayRecovery(this.#recording.report)
     }
-    if (mode === 'replay') this.#replay = await openReplay(this.#config, this.#log)
     try {
+      if (modes.some(replays)) this.#replay = await openReplay(this.#config, this.#log)
       await this.#startLane(this.#config.port)
     } catch (error) {
       await this.#recording?.close()

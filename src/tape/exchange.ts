@@ -6,6 +6,8 @@
  * wire (header values that carry credentials excepted: they are redacted before the tape).
  */
 
+import type { Mode } from '../mode.ts'
+
 /** Header name and value as sent, case and order and duplicates kept. */
 export type HeaderPair = readonly [name: string, value: string]
 
@@ -20,9 +22,6 @@ export type CloseCause =
   | 'timeout_total'
   | 'cancelled'
   | 'error'
-
-/** Modes an exchange can be served in. */
-export type Mode = 'passthrough' | 'record' | 'replay' | 'hybrid' | 'verify'
 
 /** Where an exchange's last frame stands: enough to find all of it. */
 export interface TapePosition {
@@ -104,6 +103,32 @@ export interface EndFrame {
   readonly message: string
 }
 
+/** Where a record of another recording stands: its line in a file, or its exchange on a tape. */
+export type RecordedPlace =
+  | {
+      /** Absolute path of the `.jsonl`. */
+      readonly file: string
+      readonly offset: number
+      readonly bytes: number
+      readonly seq: number
+    }
+  | {
+      /** Absolute path of the tape folder. */
+      readonly folder: string
+      readonly segment: string
+      /** Offset of the exchange's last frame. */
+      readonly offset: number
+      readonly seq: number
+    }
+
+/** MATCH: what a live answer is compared with (mode `verify`). */
+export interface MatchFrame {
+  /** How the record was found, or why there is none. */
+  readonly how: 'raw' | 'canonical' | 'sequence' | 'missed' | 'exhausted' | 'invalid'
+  /** Undefined when there is none. */
+  readonly recorded?: RecordedPlace
+}
+
 /** GAP: a stretch that could not be taped. */
 export interface GapFrame {
   readonly bytes: number
@@ -115,6 +140,8 @@ export interface TapedExchange {
   readonly begin: BeginFrame
   /** Request body, whole, as the client sent it. */
   readonly requestBody: Buffer
+  /** Given in mode `verify` only. */
+  readonly match?: MatchFrame
   readonly attempts: readonly AttemptFrame[]
   /** Interim (1xx) heads, in order. */
   readonly interim: readonly HeadFrame[]

@@ -12,6 +12,7 @@
  * exchange is found backwards from its last frame, over as many segments as it spans.
  */
 import { crc32 } from 'node:zlib'
+import { MODES } from '../mode.ts'
 import type {
   AttemptFrame,
   BeginFrame,
@@ -20,7 +21,7 @@ import type {
   GapFrame,
   HeaderPair,
   HeadFrame,
-  Mode,
+  MatchFrame,
 } from './exchange.ts'
 
 /** First eight bytes of a segment. */
@@ -51,6 +52,7 @@ export const KIND = {
   trailers: 7,
   end: 8,
   gap: 9,
+  match: 10,
 } as const
 
 /** One of the numbers in {@link KIND}. */
@@ -61,7 +63,6 @@ export const FLAG_INTERIM = 1
 /** Flag of a HEAD frame: rolltape made this answer itself. */
 export const FLAG_OWN = 2
 
-const MODES: readonly Mode[] = ['passthrough', 'record', 'replay', 'hybrid', 'verify']
 const CAUSES: readonly CloseCause[] = [
   'upstream_end',
   'upstream_reset',
@@ -296,13 +297,13 @@ export function parseTrailers(payload: Buffer): HeaderPair[] {
   return parsePairs(payload.toString('latin1'))
 }
 
-/** ATTEMPT and GAP are rare, so they are JSON. */
-export function formatJson(frame: AttemptFrame | GapFrame): Buffer {
+/** ATTEMPT, GAP and MATCH are rare, so they are JSON. */
+export function formatJson(frame: AttemptFrame | GapFrame | MatchFrame): Buffer {
   return Buffer.from(JSON.stringify(frame))
 }
 
-/** Reads an ATTEMPT or GAP payload. */
-export function parseJson<T extends AttemptFrame | GapFrame>(payload: Buffer): T {
+/** Reads an ATTEMPT, GAP or MATCH payload. */
+export function parseJson<T extends AttemptFrame | GapFrame | MatchFrame>(payload: Buffer): T {
   return JSON.parse(payload.toString('utf8')) as T
 }
 

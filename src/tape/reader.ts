@@ -19,6 +19,7 @@ import type {
   GapFrame,
   HeaderPair,
   HeadFrame,
+  MatchFrame,
   TapedExchange,
   TapePosition,
 } from './exchange.ts'
@@ -304,6 +305,7 @@ interface Parts {
   attempts: AttemptFrame[]
   gaps: GapFrame[]
   trailers: HeaderPair[]
+  match: MatchFrame | undefined
 }
 
 function emptyParts(): Parts {
@@ -317,6 +319,7 @@ function emptyParts(): Parts {
     attempts: [],
     gaps: [],
     trailers: [],
+    match: undefined,
   }
 }
 
@@ -354,6 +357,9 @@ function take(parts: Parts, frame: WalkedFrame, recordingId: string): void {
     case KIND.gap:
       parts.gaps.push(parseJson<GapFrame>(payload))
       break
+    case KIND.match:
+      parts.match = parseJson<MatchFrame>(payload)
+      break
     case KIND.end:
       // The last one counts: a second END says that the first could not be kept.
       parts.end ??= parseEnd(payload)
@@ -373,6 +379,7 @@ function assemble(parts: Parts, position: TapePosition): TapedExchange {
     gaps: parts.gaps.reverse(),
     end: parts.end,
     position,
+    ...(parts.match && { match: parts.match }),
   }
 }
 

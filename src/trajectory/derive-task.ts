@@ -10,7 +10,11 @@ import type { TapePosition } from '../tape/exchange.ts'
 import { KIND } from '../tape/format.ts'
 import type { SegmentFile, TapeFolder } from '../tape/reader.ts'
 import type { AppenderLink } from './appender-link.ts'
+import { comparisonOf } from '../replay/recorded.ts'
+import type { Verified } from '../replay/verdict.ts'
+import { ANSWER_LIMITS } from './answer.ts'
 import { bareRecord, deriveRecord } from './derive.ts'
+import type { Verification } from './record.ts'
 
 /** What a derive worker is asked to do. */
 export interface DeriveTask {
@@ -31,6 +35,8 @@ export interface DeriveResult {
   readonly unreadable: readonly { readonly position: TapePosition; readonly reason: string }[]
   /** Why the appender did not take the lines (the disk is full, say); nothing was appended. */
   readonly refused?: string
+  /** Of those derived, the answers that were compared with recorded ones. */
+  readonly verified?: Verified
   /** What a walk found, and where it stopped. */
   readonly walked?: { readonly ends: readonly TapePosition[]; readonly next: TapePosition }
 }
@@ -48,11 +54,17 @@ export async function runDeriveTask(
   const unreadable: { position: TapePosition; reason: string }[] = []
   const lines: Buffer[] = []
   const seqs: number[] = []
+  const verifications: (Verification | undefined)[] = []
   for (const position of task.ends) {
     try {
       const exchange = tape.exchange(position)
       const { bare } = task
-      lines.push((bare === undefined ? deriveRecord(exchange) : bareRecord(exchange, bare)).line)
+      const record =
+        bare === undefined
+          ? deriveRecord(exchange, ANSWER_LIMITS, comparisonOf(exchange))
+          : bareRecord(exchange, bare)
+      verifications.push(record.summary.verify)
+      lines.push(record.line)
       seqs.push(exchange.begin.seq)
     } catch (error) {
       unreadable.push({ position, reason: errorText(error) })
@@ -66,7 +78,13 @@ export async function runDeriveTask(
       return { derived: 0, unreadable, refused: errorText(error) }
     }
   }
-  return { derived: seqs.length, unreadable }
+  return { derived: seqs.length, unreadable, verified: tallied(verifications) }
+}
+
+function tallied(verifications: readonly (Verification | undefined)[]): Verified {
+  const count = (same: boolean | null): number =>
+    verifications.filter((one) => one !== undefined && one.same === same).length
+  return { same: count(true), different: count(false), alone: count(null) }
 }
 
 /** Ends from a place on, over as many segments of the lane as there are. */

@@ -9,7 +9,7 @@
 import { hash } from 'node:crypto'
 import type { TapedExchange } from '../tape/exchange.ts'
 import { errorText } from '../errors.ts'
-import { isObject, textAt } from '../wire/json.ts'
+import { isObject, parseJson, textAt } from '../wire/json.ts'
 import { memberText } from '../wire/json-span.ts'
 import { geminiTarget, protocolOf, withoutSession } from '../wire/protocol.ts'
 import { normalizeUsage, type UsageReading } from '../wire/usage.ts'
@@ -28,7 +28,15 @@ import { errorOf } from './failure.ts'
 import { attemptsOf } from './attempts.ts'
 import { formatLine, RawJson } from './line.ts'
 import { conclude, type Conclusion } from './outcome.ts'
-import { RECORD_SCHEMA, type ExchangeRecord, type Protocol, type RecordFlag } from './record.ts'
+import type { Json } from '../replay/canonical.ts'
+import {
+  RECORD_SCHEMA,
+  type ExchangeRecord,
+  type LiveAnswer,
+  type Protocol,
+  type RecordFlag,
+  type Verification,
+} from './record.ts'
 import { timesOf } from './timings.ts'
 
 /** What counting and indexing need of a record, without its request and response. */
@@ -43,10 +51,14 @@ export interface DerivedRecord {
   readonly part: number | undefined
 }
 
+/** Compares the answer with a recorded one (mode `verify`). */
+export type Compare = (live: LiveAnswer) => Verification
+
 /** Makes the record of one exchange. Never throws on anything a client or an upstream sent. */
 export function deriveRecord(
   exchange: TapedExchange,
   limits: AnswerLimits = ANSWER_LIMITS,
+  compare?: Compare,
 ): DerivedRecord {
   const request = attempt(() => readRequest(exchange), emptyRequest(exchange))
   const bytes = bytesOf(exchange)
@@ -54,7 +66,7 @@ export function deriveRecord(
   const answer = attempt(() => readAnswer(exchange, protocol, stream, bytes, limits), NO_ANSWER)
   const failure = request.failure ?? answer.failure
   try {
-    return assemble(exchange, request.value, answer.value, bytes, failure)
+    return assemble(exchange, request.value, answer.value, bytes, failure, compare)
   } catch (error) {
     return assemble(exchange, emptyRequest(exchange), NO_ANSWER, bytes, errorText(error))
   }
@@ -122,6 +134,7 @@ function assemble(
   answer: Answer,
   bytes: AnswerBytes,
   failure: string | null,
+  compare?: Compare,
 ): DerivedRecord {
   const { begin, head, end } = exchange
   const conclusion = conclude(exchange, request.protocol, answer, bytes)
@@ -171,9 +184,21 @@ function assemble(
     },
     tape: { segment: exchange.position.segment, end: exchange.position.offset },
     tags: begin.tags,
+    ...(compare && { verify: compare(liveAnswer(answer, request, conclusion, head)) }),
   }
   const { request: _request, response: _response, tokens: _tokens, ...summary } = fields
   return { line: formatLine(fields), summary, part: end?.part }
+}
+
+function liveAnswer(
+  answer: Answer,
+  request: Request,
+  { outcome }: Conclusion,
+  head: TapedExchange['head'],
+): LiveAnswer {
+  const response = answer.response === null ? null : (parseJson(answer.response.toString()) as Json)
+  const isStream = request.stream || answer.kind === 'events'
+  return { status: head?.status ?? null, outcome, isStream, response }
 }
 
 function flagsOf(

@@ -6,6 +6,9 @@
  * `trajectory/jsonl.ts`. See `docs/record.md`.
  */
 
+import type { Json } from '../replay/canonical.ts'
+import type { AnswerDifference } from '../replay/compare.ts'
+
 /** The value of every record's `schema` key. */
 export const RECORD_SCHEMA = 'rolltape.record/1' as const
 
@@ -126,4 +129,28 @@ export interface ExchangeRecord {
   readonly sha256: { readonly request: string; readonly response: string | null }
   readonly tape: { readonly segment: string; readonly end: number }
   readonly tags: Readonly<Record<string, string>>
+  /** Mode `verify` only: how this answer compares with the recorded one. */
+  readonly verify?: Verification
+}
+
+/** A live answer, as it is compared with a recorded one. */
+export interface LiveAnswer {
+  readonly status: number | null
+  readonly outcome: Outcome
+  readonly isStream: boolean
+  readonly response: Json | null
+}
+
+/** How a live answer compares with the recorded one. */
+export interface Verification {
+  /** How the record was found, or why there is none. */
+  readonly how: 'raw' | 'canonical' | 'sequence' | 'missed' | 'exhausted' | 'invalid'
+  /** The recording, and the record's `seq` in it; null when nothing is recorded. */
+  readonly recorded: { readonly recording: string; readonly seq: number } | null
+  /** Null when there was nothing to compare with. */
+  readonly same: boolean | null
+  /** At most 16. */
+  readonly differences: readonly AnswerDifference[]
+  /** Why the record could not be read. */
+  readonly error?: string
 }

@@ -168,7 +168,6 @@ t.test('R34: a file that is missing, broken or no map is refused', async (t) => 
 })
 
 t.test('R31: what does not go together is refused with the way out', async (t) => {
-  const versions = 'this version knows the modes passthrough, record and replay'
   const of = (options: object): Sources => ({ options })
   check(t, [
     [
@@ -186,7 +185,7 @@ t.test('R31: what does not go together is refused with the way out', async (t) =
       [
         'bad_option',
         'mode record needs a file, and none is given',
-        'give --recording-file (recording_file), such as runs/a.jsonl',
+        'give --recording-file (recording_file), such as runs/b.jsonl',
       ],
     ],
     [
@@ -194,8 +193,8 @@ t.test('R31: what does not go together is refused with the way out', async (t) =
       of({ ...UPSTREAM, recordingFile: 'a.jsonl', replayFile: 'b.jsonl' }),
       [
         'recording_conflict',
-        'recording_file a.jsonl and replay_file b.jsonl are both given, and rolltape either records or replays',
-        'leave one of them out',
+        'recording_file a.jsonl and replay_file b.jsonl are both given, and mode replay either records or replays',
+        'leave one of them out, or give --mode hybrid or --mode verify',
       ],
     ],
     [
@@ -208,9 +207,103 @@ t.test('R31: what does not go together is refused with the way out', async (t) =
       ],
     ],
     [
-      'hybrid',
+      'hybrid without an upstream',
       of({ mode: 'hybrid', recordingFile: 'a.jsonl', replayFile: 'b.jsonl' }),
-      ['bad_option', 'mode hybrid is not in this version of rolltape', versions],
+      [
+        'bad_option',
+        'mode hybrid forwards requests, and no upstream is given',
+        'give --proxy-base-url (proxy_base_url), such as http://127.0.0.1:8000, or proxy_rules',
+      ],
+    ],
+    [
+      'R31: hybrid into the recording it answers from',
+      of({ ...UPSTREAM, mode: 'hybrid', recordingFile: 'x/../a.jsonl', replayFile: 'a.tape' }),
+      [
+        'recording_conflict',
+        'recording_file x/../a.jsonl is the recording that replay_file a.tape answers from',
+        'record into another file',
+      ],
+    ],
+    [
+      'R31: verify into a part of the recording it compares with',
+      of({ ...UPSTREAM, mode: 'verify', recordingFile: 'a.jsonl', replayFile: './a.000001.jsonl' }),
+      [
+        'recording_conflict',
+        'recording_file a.jsonl is the recording that replay_file ./a.000001.jsonl answers from',
+        'record into another file',
+      ],
+    ],
+    [
+      'verify without a file for what differs',
+      of({ ...UPSTREAM, mode: 'verify', replayFile: 'a.jsonl' }),
+      [
+        'bad_option',
+        'mode verify needs a file for what differs, and none is given',
+        'give --recording-file (recording_file), such as runs/b.jsonl',
+      ],
+    ],
+    [
+      'a miss that goes live in replay',
+      of({ replayFile: 'a.jsonl', onMiss: 'passthrough' }),
+      [
+        'bad_option',
+        'on_miss passthrough asks an upstream, and mode replay does not',
+        'give --mode hybrid, or leave it out',
+      ],
+    ],
+    [
+      'the end of a recording that goes live in replay',
+      of({ replayFile: 'a.jsonl', onExhausted: 'live' }),
+      [
+        'bad_option',
+        'on_exhausted live asks an upstream, and mode replay does not',
+        'give --mode hybrid, or leave it out',
+      ],
+    ],
+    [
+      'hybrid that never goes live',
+      of({ ...UPSTREAM, mode: 'hybrid', replayFile: 'a.jsonl', onMiss: 'error' }),
+      [
+        'bad_option',
+        'on_miss error never asks an upstream, which is what mode replay does',
+        'give --mode replay, or --on-miss record or passthrough',
+      ],
+    ],
+    [
+      'hybrid that records nowhere',
+      of({ ...UPSTREAM, mode: 'hybrid', replayFile: 'a.jsonl', onMiss: 'record' }),
+      [
+        'bad_option',
+        'on_miss record needs a file, and none is given',
+        'give --recording-file (recording_file), such as runs/b.jsonl',
+      ],
+    ],
+    [
+      'turns to replay where nothing goes live',
+      of({ replayFile: 'a.jsonl', replayTurns: 2 }),
+      [
+        'bad_option',
+        'replay_turns goes live after some turns, and mode replay does not',
+        'give --mode hybrid, or leave it out',
+      ],
+    ],
+    [
+      'a session with a mode that lacks its recording',
+      of({ ...UPSTREAM, sessionOverride: { s1: { mode: 'replay' } } }),
+      [
+        'bad_option',
+        'session s1 has mode replay, which needs a replay_file',
+        'give --replay-file (replay_file)',
+      ],
+    ],
+    [
+      'a session setting that there is not',
+      of({ replayFile: 'a.jsonl', sessionOverride: { s1: { speed: 'x2' } } } as never),
+      [
+        'bad_option',
+        'sessionOverride: speed is no setting of a session',
+        'a session has mode, pace, shape and replay-turns (replay_turns) of its own',
+      ],
     ],
     [
       'no session field',

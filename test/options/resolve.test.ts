@@ -35,6 +35,9 @@ t.test('R32: with an upstream alone, everything else is a default', async (t) =>
     sessionMatch: 'bind',
     pace: { kind: 'instant' },
     onExhausted: 'error',
+    onMiss: 'error',
+    replayTurns: null,
+    sessionOverrides: new Map(),
     onAbort: 'rewind',
     replayPartial: false,
     shape: 'recorded',
@@ -170,6 +173,39 @@ t.test('lists and maps come from repeated flags, text with commas, and YAML', as
   t.strictSame(file.proxyBaseUrl, ['http://a', 'http://b'])
   t.strictSame(file.tags, { run: '17', dry: 'true' })
 })
+
+t.test(
+  'what a session has of its own comes from flags, variables, YAML and the library',
+  async (t) => {
+    const more = { ...UPSTREAM, mode: 'hybrid', replayFile: 'a.jsonl' } as const
+    const wanted = new Map([
+      ['s:1', { pace: { kind: 'steady', ttftMs: 200, perChunkMs: 20 }, shape: 'single' }],
+      ['s2', { mode: 'passthrough' }],
+      ['s3', { replayTurns: 2 }],
+    ])
+    const written = [
+      's:1:pace=ttft=200,tps=50',
+      's:1:shape=single',
+      's2:mode=passthrough',
+      's3:replay-turns=2',
+    ]
+    const overridesOf = (sources: Parameters<typeof resolveOptions>[0]) =>
+      resolveOptions(sources).sessionOverrides
+    t.strictSame(overridesOf({ options: more, flags: { sessionOverride: written } }), wanted)
+    const map = { s2: { mode: 'passthrough' }, s3: { replayTurns: 2 } } as const
+    const own = { pace: 'ttft=200,tps=50', shape: 'single' } as const
+    t.strictSame(
+      overridesOf({ options: { ...more, sessionOverride: { 's:1': own, ...map } } }),
+      wanted,
+    )
+    const text =
+      'session_override:\n  "s:1": {pace: "ttft=200,tps=50", shape: single}\n' +
+      '  s2: {mode: passthrough}\n  s3: {replay_turns: 2}\n'
+    t.strictSame(overridesOf({ options: more, file: yaml(t, text) }), wanted)
+    const env = { ROLLTAPE_SESSION_OVERRIDE: 's2:mode=passthrough' }
+    t.strictSame(overridesOf({ options: more, env }), new Map([['s2', { mode: 'passthrough' }]]))
+  },
+)
 
 t.test('R11: attempts follow from status codes, unless they are given', async (t) => {
   const retry = (options: object) => {

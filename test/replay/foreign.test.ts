@@ -107,7 +107,9 @@ t.test('R30: a record without a response is 500 and stays where it is', async (t
     aborted: 0,
     unusable: 2,
     modelMismatch: 0,
+    live: 0,
     unused: 2,
+    verified: undefined,
   })
 })
 

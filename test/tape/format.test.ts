@@ -1,7 +1,8 @@
 // What is put into a frame comes out of it: any bytes, any text, any header a client may send.
 import * as fc from 'fast-check'
 import t from 'tap'
-import type { CloseCause, Mode } from '../../src/tape/exchange.ts'
+import type { Mode } from '../../src/mode.ts'
+import type { CloseCause } from '../../src/tape/exchange.ts'
 import {
   FLAG_INTERIM,
   FLAG_OWN,

@@ -1,0 +1,141 @@
+/**
+ * The request's side of one exchange: whose it is and how it is to be served, its headers as they
+ * go on, its body. It ends in one call of its owner: there is the request, or it is refused.
+ */
+import type { IncomingMessage } from 'node:http'
+import { RolltapeError, toRolltapeError } from '../errors.ts'
+import { REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
+import { replays } from '../mode.ts'
+import { Arrival } from './arrival.ts'
+import type { LaneContext } from './context.ts'
+import { apiKeyHeader, dropQueryKey, requestHeaders } from './headers.ts'
+import type { ForwardedHeaders } from './headers.ts'
+import { readBody } from './request-body.ts'
+import type { BodyOwner, BodyStream } from './request-body.ts'
+import { chooseBase, joinTarget, needsModel } from './route.ts'
+import type { Target } from './route.ts'
+import { recordsUnder, rulesFor } from './serving.ts'
+import type { Rules, Serving } from './serving.ts'
+
+const TRANSFER_CODING = 'a transfer coding other than chunked cannot be passed on'
+
+/** What an intake tells its exchange. */
+export interface IntakeOwner {
+  /** `first` is the body as far as it has come; all of it when `body` is no stream. */
+  onRequest(first: Buffer, body: Buffer | BodyStream): void
+  /** More of a streamed body. */
+  onBodyPart(part: Buffer): void
+  onBodyTooLong(error: RolltapeError): void
+  /** The request cannot be served; `body` as far as it was read. */
+  refuse(error: RolltapeError, body?: Buffer): void
+}
+
+/** Takes one request in. */
+export class Intake implements BodyOwner {
+  readonly arrival: Arrival
+  /** How it is served; the process's rules until the session is known. */
+  rules: Rules
+  readonly #lane: LaneContext
+  readonly #serving: Serving
+  readonly #req: IncomingMessage
+  readonly #owner: IntakeOwner
+  #headers: ForwardedHeaders = { flat: [], bodyBytes: 0, plainChunks: true }
+
+  constructor(lane: LaneContext, req: IncomingMessage, owner: IntakeOwner) {
+    this.#lane = lane
+    this.#serving = lane.serving
+    this.#req = req
+    this.#owner = owner
+    this.rules = lane.serving.rules
+    this.arrival = new Arrival(lane, req)
+  }
+
+  /** Headers as they go upstream, name and value in turn. */
+  get flat(): string[] {
+    return this.#headers.flat
+  }
+
+  /** Bytes of the body, where the client said how many; -1 where it did not. */
+  get bodyBytes(): number {
+    return this.#headers.bodyBytes
+  }
+
+  /** Begins; what comes of it is told to the owner. */
+  start(): void {
+    const { config } = this.#lane
+    try {
+      this.arrival.resolve()
+      if (this.arrival.hasSession) this.#rule()
+    } catch (error) {
+      return this.#owner.refuse(toRolltapeError(error))
+    }
+    const key = config.upstreamApiKey?.reveal()
+    const keyHeader = key === undefined ? undefined : apiKeyHeader(this.arrival.path, key)
+    this.#headers = requestHeaders(this.#req.rawHeaders, keyHeader)
+    const { bodyBytes, plainChunks } = this.#headers
+    if (!plainChunks) return this.#owner.refuse(new RolltapeError('bad_request', TRANSFER_CODING))
+    if (bodyBytes === 0) return this.onBody(Buffer.alloc(0))
+    if (bodyBytes > config.requestBodyBytesMax) return this.onBodyTooLong(bodyBytes)
+    const gatherBytesMax = this.#needsWhole ? config.requestBodyBytesMax : REQUEST_GATHER_BYTES_MAX
+    readBody(this.#req, bodyBytes, { gatherBytesMax, bytesMax: config.requestBodyBytesMax }, this)
+  }
+
+  /**
+   * Where the request goes.
+   * @throws RolltapeError `bad_model`, `no_route`.
+   */
+  target(first: Buffer): Target {
+    const { config } = this.#lane
+    const { session, target } = this.arrival
+    const base = chooseBase(config, session, first)
+    return joinTarget(base, config.upstreamApiKey === null ? target : dropQueryKey(target))
+  }
+
+  onBody(body: Buffer): void {
+    this.#hand(body, body)
+  }
+
+  onLongBody(first: Buffer, stream: BodyStream): void {
+    this.#hand(first, stream)
+  }
+
+  onBodyPart(part: Buffer): void {
+    this.#owner.onBodyPart(part)
+  }
+
+  onBodyTooLong(bytes: number): void {
+    const max = this.#lane.config.requestBodyBytesMax
+    const message = `the request body has ${bytes} bytes or more, and request_body_bytes_max is ${max}`
+    this.#owner.onBodyTooLong(new RolltapeError('request_too_large', message))
+  }
+
+  #hand(first: Buffer, body: Buffer | BodyStream): void {
+    if (!this.arrival.hasSession) {
+      try {
+        this.arrival.resolveFromBody(first)
+        this.#rule()
+      } catch (error) {
+        return this.#owner.refuse(toRolltapeError(error), first)
+      }
+    }
+    this.#owner.onRequest(first, body)
+  }
+
+  /** The session is known: how it is served, and its number in the recording it goes to. */
+  #rule(): void {
+    this.rules = rulesFor(this.#serving, this.arrival.session, this.#req.rawHeaders)
+    const { mode } = this.rules
+    if (mode !== 'hybrid' && recordsUnder(this.rules)) this.arrival.number()
+  }
+
+  /** Something must see the whole body before the request can go anywhere. */
+  get #needsWhole(): boolean {
+    const { config } = this.#lane
+    return (
+      replays(this.rules.mode) ||
+      needsModel(config) ||
+      config.maxAttempts > 1 ||
+      config.sessionSources.includes('body')
+    )
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * A lane's way onto the tape: its writer, its queue of finished exchanges for derive, and the ends
+ * that wait for a disk that fails.
+ */
+import type { RolltapeConfig } from '../options.ts'
+import type { LaneCounters, SharedTables } from '../supervisor/shared.ts'
+import type { Disk } from '../tape/disk.ts'
+import { realDisk } from '../tape/disk.ts'
+import { TapeWriter } from '../tape/writer.ts'
+import type { FrameTail } from '../tape/writer.ts'
+import type { LaneLog } from './context.ts'
+import { DeriveQueue } from './derive-queue.ts'
+
+/** The recording a lane writes to. */
+export interface LaneRecording {
+  readonly folder: string
+  readonly recordingId: string
+  readonly firstSegment: number
+  /** Thread id of the appender. */
+  readonly appender: number
+}
+
+/** What a recorder is made from. */
+export interface RecorderOptions {
+  readonly lane: number
+  readonly config: RolltapeConfig
+  readonly tables: SharedTables
+  readonly counters: LaneCounters
+  readonly recording: LaneRecording
+  readonly log: LaneLog
+  readonly disk: Disk | undefined
+}
+
+/** Records the exchanges of one lane. */
+export class Recorder {
+  readonly writer: TapeWriter
+  readonly #queue: DeriveQueue
+  readonly #counters: LaneCounters
+  readonly #log: LaneLog
+  readonly #late: FrameTail[] = []
+
+  constructor({ lane, config, tables, counters, recording, log, disk }: RecorderOptions) {
+    this.#counters = counters
+    this.#log = log
+    this.writer = new TapeWriter({
+      folder: recording.folder,
+      recordingId: recording.recordingId,
+      firstSegment: recording.firstSegment,
+      lane,
+      segmentBytesMax: config.segmentBytes,
+      durability: config.durability,
+      disk: disk ?? realDisk,
+      seqNow: () => tables.seq,
+      onHealth: (error) => {
+        if (error) log.error({ err: error.message }, 'the tape cannot be written')
+        else this.#healthy()
+      },
+    })
+    this.#queue = new DeriveQueue({
+      folder: recording.folder,
+      appender: recording.appender,
+      workers: config.recordWorkers,
+      log,
+      onDropped: (hints) => counters.add('hintsDropped', hints),
+      onVerified: ({ same, different, alone }) => {
+        counters.add('verifiedSame', same)
+        counters.add('verifiedDifferent', different)
+        counters.add('verifiedAlone', alone)
+      },
+    })
+  }
+
+  /** An exchange's END is on the tape; the tail points at it. */
+  onTaped(tail: FrameTail): void {
+    this.#queue.hint({ segment: this.writer.nameOf(tail.segment), offset: tail.offset })
+  }
+
+  /** An exchange's END waits for a disk that fails: it will be on the tape once that works again. */
+  onTapedLate(tail: FrameTail): void {
+    if (this.writer.failure !== undefined) {
+      this.#late.push(tail)
+      return
+    }
+    this.writer.commit({
+      onCommitted: (error) => {
+        if (error) this.#late.push(tail)
+        else this.onTaped(tail)
+      },
+    })
+  }
+
+  /** An exchange of this number will never be on the tape. */
+  onVoid(seq: number): void {
+    this.#counters.add('untaped')
+    this.#queue.void(seq)
+  }
+
+  /** Writes and derives everything, then ends; what could not be written, or null. */
+  async close(): Promise<string | null> {
+    const { promise, resolve } = Promise.withResolvers<Error | undefined>()
+    this.writer.close(resolve)
+    const error = await promise
+    if (error === undefined) for (const tail of this.#late.splice(0)) this.onTaped(tail)
+    await this.#queue.drained()
+    const { lost } = this.#queue
+    await this.#queue.close()
+    if (error !== undefined) return error.message
+    return lost === 0 ? null : `${lost} records could not be made; the next start makes them`
+  }
+
+  /** Ends it at once, without a last write. */
+  async abandon(): Promise<void> {
+    await this.#queue.close()
+  }
+
+  /** The disk works again: what could not be committed is on its way after all. */
+  #healthy(): void {
+    this.#log.warn({}, 'the tape is written again')
+    for (const tail of this.#late.splice(0)) this.onTapedLate(tail)
+  }
+}
