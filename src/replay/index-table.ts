@@ -113,6 +113,11 @@ export class ReplayIndex {
     return this.#word(record, AT.session)
   }
 
+  /** Its turn, from 1; 0 where none is known. */
+  turn(record: number): number {
+    return this.#word(record, AT.turn)
+  }
+
   flags(record: number): number {
     return this.#word(record, AT_LINE.flags)
   }

@@ -20,6 +20,8 @@ export interface SelectOptions {
   readonly onExhausted: 'error' | 'repeat_last' | 'loop' | 'live'
   readonly onUnusable: 'error' | 'skip'
   readonly replayPartial: boolean
+  /** Generation records of later turns are as if they were not there; Infinity for all of them. */
+  readonly turnMax: number
 }
 
 /** A request to be answered. */
@@ -130,8 +132,9 @@ function sessionFor(
   index: ReplayIndex,
   claims: RunClaims,
   asked: Asked,
-  { sessionMatch, match }: SelectOptions,
+  options: SelectOptions,
 ): number {
+  const { sessionMatch, match } = options
   const own = index.sessionNumber(asked.session)
   if (sessionMatch === 'exact') return own ?? -1
   const bound = claims.bound(asked.session)
@@ -145,6 +148,7 @@ function sessionFor(
   }
   for (const [, record] of candidates(index, asked)) {
     const session = index.session(record)
+    if (isLater(index, record, options)) continue
     if (!claims.isUnbound(session) || !claims.isFree(record)) continue
     if (claims.bind(session, asked.session)) return session
   }
@@ -175,5 +179,10 @@ function isServed(index: ReplayIndex, record: number, options: SelectOptions): b
   const isPartial = (flags & IS_PARTIAL) !== 0
   // Of an answer that nobody waited for, not even its head came: that is no record to stop at.
   if ((flags & IS_UNUSABLE) !== 0 && (isPartial || options.onUnusable === 'skip')) return false
+  if (isLater(index, record, options)) return false
   return options.replayPartial || !isPartial
+}
+
+function isLater(index: ReplayIndex, record: number, { turnMax }: SelectOptions): boolean {
+  return (index.flags(record) & IS_GENERATION) !== 0 && index.turn(record) > turnMax
 }
