@@ -40,6 +40,7 @@ export const HTTP_STATUS = {
   listen_failed: 500,
   already_running: 500,
   not_running: 500,
+  lane_lost: 503,
 } as const satisfies Record<string, number>
 
 /** Stable literal that names an error; clients and tests may match on it. */

@@ -48,6 +48,7 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   listen_failed: null,
   already_running: null,
   not_running: null,
+  lane_lost: null,
 }
 
 /** The README with its made parts as they should be. */

@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { RolltapeError, errorText } from '../src/errors.ts'
 import { Lane } from '../src/lane/lane.ts'
 import { unpackConfig } from '../src/options.ts'
+import type { LaneAnswers, LaneAsk, LaneFailure } from '../src/supervisor/lane-questions.ts'
 import type { LaneCommand, LaneMessage, LaneWorkerData } from '../src/supervisor/lane-thread.ts'
 import { SharedTables } from '../src/supervisor/shared.ts'
 
@@ -27,7 +28,9 @@ try {
     reusePort: data.reusePort,
     log: { debug: logAt('debug'), warn: logAt('warn'), error: logAt('error') },
   })
+  const answers: LaneAnswers = { state: () => lane.state }
   parentPort?.on('message', (command: LaneCommand) => {
+    if (command.type === 'ask') return void answer(answers, command)
     void lane.drain(command.timeoutMs).then((report) => {
       tell({ type: 'drained', report })
       parentPort?.close()
@@ -35,8 +38,22 @@ try {
   })
   tell({ type: 'ready', port: lane.port })
 } catch (error) {
+  tell({ type: 'failed', ...failureOf(error) })
+  parentPort?.close()
+}
+
+/** Answers once, whatever becomes of it. */
+async function answer(answers: LaneAnswers, { id, question, asked }: LaneAsk): Promise<void> {
+  try {
+    const answered = await (answers[question] as (asked: unknown) => unknown)(asked)
+    tell({ type: 'reply', id, answered } as LaneMessage)
+  } catch (error) {
+    tell({ type: 'reply', id, failed: failureOf(error) })
+  }
+}
+
+function failureOf(error: unknown): LaneFailure {
   const code = error instanceof RolltapeError ? error.code : 'internal_error'
   const hint = error instanceof RolltapeError ? error.hint : undefined
-  tell({ type: 'failed', code, text: errorText(error), ...(hint === undefined ? {} : { hint }) })
-  parentPort?.close()
+  return { code, text: errorText(error), ...(hint === undefined ? {} : { hint }) }
 }

@@ -55,6 +55,13 @@ export interface DrainReport {
   readonly trouble: string | null
 }
 
+/** How a lane is. */
+export interface LaneState {
+  /** Exchanges that are not over. */
+  readonly inFlight: number
+  readonly draining: boolean
+}
+
 /** A running lane. */
 export class Lane implements LaneContext {
   readonly config: RolltapeConfig
@@ -128,6 +135,11 @@ export class Lane implements LaneContext {
   /** Exchanges that are not over. */
   get inFlight(): number {
     return this.#live.size
+  }
+
+  /** How the lane is. */
+  get state(): LaneState {
+    return { inFlight: this.inFlight, draining: this.draining }
   }
 
   random(): number {

@@ -4,13 +4,20 @@
  */
 import { Worker } from 'node:worker_threads'
 import { RolltapeError, errorText } from '../errors.ts'
-import type { ErrorCode } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
 import type { DrainReport } from '../lane/lane.ts'
 import type { LaneRecording } from '../lane/recorder.ts'
 import type { PackedConfig } from '../options.ts'
 import type { LaneReplay } from '../lane/player.ts'
 import { workerUrl } from '../workers.ts'
+import { Questions, failure } from './lane-questions.ts'
+import type {
+  LaneAsk,
+  LaneFailure,
+  LaneQuestion,
+  LaneQuestions,
+  LaneReply,
+} from './lane-questions.ts'
 import type { SharedMemory } from './shared.ts'
 
 /** What the thread is started with. */
@@ -25,20 +32,12 @@ export interface LaneWorkerData {
 }
 
 /** What the supervisor says to a lane. */
-export interface LaneCommand {
-  readonly type: 'drain'
-  readonly timeoutMs: number
-}
+export type LaneCommand = { readonly type: 'drain'; readonly timeoutMs: number } | LaneAsk
 
 /** What a lane says to the supervisor. */
 export type LaneMessage =
   | { readonly type: 'ready'; readonly port: number }
-  | {
-      readonly type: 'failed'
-      readonly code: ErrorCode
-      readonly text: string
-      readonly hint?: string
-    }
+  | ({ readonly type: 'failed' } & LaneFailure)
   | {
       readonly type: 'log'
       readonly level: keyof LaneLog
@@ -46,6 +45,7 @@ export type LaneMessage =
       readonly text: string
     }
   | { readonly type: 'drained'; readonly report: DrainReport }
+  | LaneReply
 
 /** Young generation of a lane's heap: short-lived objects of many streams should die young. */
 const YOUNG_GENERATION_MB = 64
@@ -56,11 +56,16 @@ const DRAIN_MARGIN_MS = 60_000
 export class LaneThread {
   readonly port: number
   readonly #worker: Worker
+  readonly #questions: Questions
   #draining = false
 
   private constructor(worker: Worker, port: number) {
     this.#worker = worker
     this.port = port
+    this.#questions = new Questions((ask) => worker.postMessage(ask))
+    worker.on('message', (message: LaneMessage) => {
+      if (message.type === 'reply') this.#questions.onReply(message)
+    })
   }
 
   /**
@@ -92,6 +97,7 @@ export class LaneThread {
     worker.once('exit', (code) => {
       const reason = failed ?? `it ended with code ${code}`
       reject(new RolltapeError('internal_error', `the lane did not start: ${reason}`))
+      if (thread !== undefined) thread.#questions.onEnd(reason)
       if (thread !== undefined && !thread.#draining) onDeath(reason)
     })
     let thread: LaneThread | undefined
@@ -102,6 +108,17 @@ export class LaneThread {
       await worker.terminate()
       throw error
     }
+  }
+
+  /**
+   * Asks the lane; it answers once, or its end does.
+   * @throws RolltapeError `lane_lost`, or what the lane says.
+   */
+  ask<Q extends LaneQuestion>(
+    question: Q,
+    asked: LaneQuestions[Q]['asked'],
+  ): Promise<LaneQuestions[Q]['answered']> {
+    return this.#questions.ask(question, asked)
   }
 
   /** Drains the lane and waits for its thread to end. */
@@ -130,9 +147,4 @@ export class LaneThread {
     this.#draining = true
     await this.#worker.terminate()
   }
-}
-
-function failure(message: LaneMessage & { type: 'failed' }): RolltapeError {
-  const { code, text, hint } = message
-  return new RolltapeError(code, text, hint === undefined ? {} : { hint })
 }

@@ -1,0 +1,100 @@
+/**
+ * What a lane can be asked, and the side of it that asks: each question goes out under a number
+ * and is answered once, by the lane or by its end. The lane's side is `workers/lane.ts`.
+ */
+import { RolltapeError } from '../errors.ts'
+import type { ErrorCode } from '../errors.ts'
+import type { LaneState } from '../lane/lane.ts'
+
+/** Every question by name: what goes with it, and what the answer is. */
+export interface LaneQuestions {
+  /** How the lane is. */
+  readonly state: { readonly asked: null; readonly answered: LaneState }
+}
+
+/** Name of a question. */
+export type LaneQuestion = keyof LaneQuestions
+
+/** A question on its way to the lane. */
+export interface LaneAsk {
+  readonly type: 'ask'
+  readonly id: number
+  readonly question: LaneQuestion
+  readonly asked: LaneQuestions[LaneQuestion]['asked']
+}
+
+/** What an answer that failed says. */
+export interface LaneFailure {
+  readonly code: ErrorCode
+  readonly text: string
+  readonly hint?: string
+}
+
+/** An answer on its way back. */
+export interface LaneReply {
+  readonly type: 'reply'
+  readonly id: number
+  readonly answered?: LaneQuestions[LaneQuestion]['answered']
+  readonly failed?: LaneFailure
+}
+
+/** What answers each question; for the lane's side. */
+export type LaneAnswers = {
+  readonly [Q in LaneQuestion]: (
+    asked: LaneQuestions[Q]['asked'],
+  ) => Promise<LaneQuestions[Q]['answered']> | LaneQuestions[Q]['answered']
+}
+
+interface Waiting {
+  resolve(answered: unknown): void
+  reject(error: RolltapeError): void
+}
+
+/** Questions to one lane that are not answered yet. */
+export class Questions {
+  readonly #send: (ask: LaneAsk) => void
+  readonly #waiting = new Map<number, Waiting>()
+  #lastId = 0
+  #over: RolltapeError | undefined
+
+  constructor(send: (ask: LaneAsk) => void) {
+    this.#send = send
+  }
+
+  /**
+   * Asks the lane.
+   * @throws RolltapeError `lane_lost` when it ends, or has ended, without an answer; or what the
+   *   lane says.
+   */
+  ask<Q extends LaneQuestion>(
+    question: Q,
+    asked: LaneQuestions[Q]['asked'],
+  ): Promise<LaneQuestions[Q]['answered']> {
+    if (this.#over !== undefined) return Promise.reject(this.#over)
+    const id = ++this.#lastId
+    const { promise, resolve, reject } = Promise.withResolvers<LaneQuestions[Q]['answered']>()
+    this.#waiting.set(id, { resolve: resolve as (answered: unknown) => void, reject })
+    this.#send({ type: 'ask', id, question, asked })
+    return promise
+  }
+
+  /** The lane has answered. */
+  onReply({ id, answered, failed }: LaneReply): void {
+    const waiting = this.#waiting.get(id)
+    this.#waiting.delete(id)
+    if (failed === undefined) waiting?.resolve(answered)
+    else waiting?.reject(failure(failed))
+  }
+
+  /** The lane has ended: whoever waits is told, and whoever asks from now on. */
+  onEnd(reason: string): void {
+    this.#over ??= new RolltapeError('lane_lost', `the lane ended before it answered: ${reason}`)
+    for (const waiting of this.#waiting.values()) waiting.reject(this.#over)
+    this.#waiting.clear()
+  }
+}
+
+/** The error that a lane told of. */
+export function failure({ code, text, hint }: LaneFailure): RolltapeError {
+  return new RolltapeError(code, text, hint === undefined ? {} : { hint })
+}

@@ -1,0 +1,69 @@
+/** A lane that is asked answers once; one that dies, hangs or ends meanwhile settles what waits. */
+import { BroadcastChannel } from 'node:worker_threads'
+import t from 'tap'
+import type { Test } from 'tap'
+import { packConfig, resolveOptions } from '../../src/options.ts'
+import { LaneThread } from '../../src/supervisor/lane-thread.ts'
+import { makeSharedMemory } from '../../src/supervisor/shared.ts'
+
+const ENTRY = new URL('../support/mortal-lane.ts', import.meta.url)
+const SILENT = { debug: () => undefined, warn: () => undefined, error: () => undefined }
+
+async function startLane(t: Test, onDeath: (reason: string) => void): Promise<LaneThread> {
+  const config = resolveOptions({ options: { port: 0, proxyBaseUrl: 'http://127.0.0.1:9' } })
+  const data = {
+    lane: 0,
+    config: packConfig(config),
+    memory: makeSharedMemory(),
+    recording: undefined,
+    replay: undefined,
+    port: 0,
+    reusePort: false,
+  }
+  const lane = await LaneThread.start(data, SILENT, onDeath, ENTRY)
+  t.teardown(() => lane.terminate())
+  return lane
+}
+
+/** Tells the lane of this process to exit or to hang. */
+function tell(how: 'exit' | 'hang'): void {
+  const channel = new BroadcastChannel('mortal-lane')
+  channel.postMessage(how)
+  channel.close()
+}
+
+t.test('many questions at once get an answer each', async (t) => {
+  const lane = await startLane(t, () => t.fail('the lane died'))
+  const answers = await Promise.all(Array.from({ length: 50 }, () => lane.ask('state', null)))
+  t.strictSame(new Set(answers.map((answer) => JSON.stringify(answer))).size, 1)
+  t.strictSame(answers[0], { inFlight: 0, draining: false })
+})
+
+t.test('a question that the lane cannot answer comes back as an error with its code', async (t) => {
+  const lane = await startLane(t, () => t.fail('the lane died'))
+  await t.rejects(lane.ask('no such question' as 'state', null), { code: 'internal_error' })
+  t.match(await lane.ask('state', null), { inFlight: 0 })
+})
+
+t.test('a lane that dies settles what waits for it, and what is asked later', async (t) => {
+  const died = Promise.withResolvers<string>()
+  const lane = await startLane(t, died.resolve)
+  tell('hang')
+  // Ordered behind the hang: nobody will answer it.
+  const waiting = Array.from({ length: 3 }, () => lane.ask('state', null).catch((e: unknown) => e))
+  await lane.terminate()
+  for (const settled of await Promise.all(waiting)) {
+    // A question may have been faster than the order to hang.
+    if (settled instanceof Error) t.match(settled, { code: 'lane_lost', message: /ended/ })
+    else t.match(settled, { inFlight: 0 })
+  }
+  await t.rejects(lane.ask('state', null), { code: 'lane_lost' })
+})
+
+t.test('a lane that exits by itself settles them too', async (t) => {
+  const died = Promise.withResolvers<string>()
+  const lane = await startLane(t, died.resolve)
+  tell('exit')
+  t.match(await died.promise, 'code 7')
+  await t.rejects(lane.ask('state', null), { code: 'lane_lost', message: /code 7/ })
+})
