@@ -94,7 +94,7 @@ export class Player {
   constructor(replay: LaneReplay, config: RolltapeConfig, counters: LaneCounters) {
     this.#index = new ReplayIndex(replay.index)
     this.#claims = new Claims(replay.claims, this.#index.count, this.#index.sessions.length)
-    this.#options = { ...config, turnMax: Infinity }
+    this.#options = config
     this.#ignore = replay.ignore
     this.#onAbort = config.onAbort
     this.#counters = counters
