@@ -40,6 +40,8 @@ export const HTTP_STATUS = {
   listen_failed: 500,
   already_running: 500,
   not_running: 500,
+  generation_conflict: 409,
+  mode_unavailable: 409,
   lane_lost: 503,
 } as const satisfies Record<string, number>
 

@@ -111,6 +111,12 @@ export const DNS_TTL_MS = 10_000
 /** How often the derived state is written down; a crash repeats at most this much derive work. */
 export const CHECKPOINT_MS = 2_000
 
+/** Sessions with a mode, pace or shape of their own. Over it: `over_capacity`. */
+export const SESSION_OVERRIDES_MAX = 10_000
+
+/** Lanes of one process. Each has its thread, its pools and its segments. */
+export const LANES_MAX = 64
+
 /** Runs (replays of one recording side by side) that are told apart. Over it: 429. */
 export const RUNS_MAX = 64
 

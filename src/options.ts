@@ -99,7 +99,9 @@ export interface RolltapeOptions {
   readonly segmentBytes?: BytesOption
   /** Labels for every record. Default none. */
   readonly tag?: Readonly<Record<string, string | number | boolean>>
-  /** Threads from 1 to 64 that make records from the tape. Default 1. */
+  /** Threads from 1 to 64 that serve, on one port; `auto` leaves one core. Default 1. */
+  readonly lanes?: number | 'auto'
+  /** Threads from 1 to 64, per lane, that make records from the tape. Default 1. */
   readonly recordWorkers?: number
   /** Where a session id is looked for, first match wins. Default `['path', 'header']`. */
   readonly sessionSources?: readonly ('path' | 'header' | 'body')[]
@@ -179,6 +181,7 @@ export interface RolltapeConfig {
   readonly commitTimeoutMs: number
   readonly segmentBytes: number
   readonly tags: Readonly<Record<string, string>>
+  readonly lanes: number | 'auto'
   readonly recordWorkers: number
   readonly sessionSources: readonly ('path' | 'header' | 'body')[]
   /** Given whenever `sessionSources` holds `body`. */
@@ -278,6 +281,7 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     commitTimeoutMs: values.commitTimeout,
     segmentBytes: values.segmentBytes,
     tags: Object.freeze(Object.fromEntries(values.tag ?? [])),
+    lanes: values.lanes,
     recordWorkers: values.recordWorkers,
     sessionSources: values.sessionSources,
     sessionBodyField: values.sessionBodyField,

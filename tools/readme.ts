@@ -48,6 +48,8 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   listen_failed: null,
   already_running: null,
   not_running: null,
+  generation_conflict: null,
+  mode_unavailable: null,
   lane_lost: null,
 }
 

@@ -5,7 +5,6 @@ import { Lane } from '../src/lane/lane.ts'
 import { unpackConfig } from '../src/options.ts'
 import type { LaneAnswers, LaneAsk, LaneFailure } from '../src/supervisor/lane-questions.ts'
 import type { LaneCommand, LaneMessage, LaneWorkerData } from '../src/supervisor/lane-thread.ts'
-import { SharedTables } from '../src/supervisor/shared.ts'
 
 const data = workerData as LaneWorkerData
 
@@ -21,14 +20,17 @@ try {
   const lane = await Lane.start({
     lane: data.lane,
     config: unpackConfig(data.config),
-    tables: new SharedTables(data.memory),
-    recording: data.recording,
-    replay: data.replay,
+    counters: data.counters,
+    order: data.order,
     port: data.port,
     reusePort: data.reusePort,
     log: { debug: logAt('debug'), warn: logAt('warn'), error: logAt('error') },
   })
-  const answers: LaneAnswers = { state: () => lane.state }
+  const answers: LaneAnswers = {
+    state: () => lane.state,
+    serve: (order) => lane.serve(order),
+    retired: (folder) => lane.retired(folder),
+  }
   parentPort?.on('message', (command: LaneCommand) => {
     if (command.type === 'ask') return void answer(answers, command)
     void lane.drain(command.timeoutMs).then((report) => {

@@ -7,6 +7,7 @@ import { RolltapeError } from '../errors.ts'
 import type { Mode } from '../mode.ts'
 import type { BeginFields } from '../tape/format.ts'
 import { topLevelString } from './body-scan.ts'
+import type { SharedTables } from '../supervisor/shared.ts'
 import type { LaneContext } from './context.ts'
 import { headerValue, redactHeaders, redactTarget } from './headers.ts'
 import { DEFAULT_ID, checkId, isGeneration, pathOf, resolveSession } from './session.ts'
@@ -27,6 +28,7 @@ export class Arrival {
   #turn = 0
   #seq = 0
   readonly #generation: number
+  readonly #tables: SharedTables | undefined
   readonly #lane: LaneContext
   readonly #req: IncomingMessage
 
@@ -34,6 +36,7 @@ export class Arrival {
     this.#lane = lane
     this.#req = req
     this.#generation = lane.serving.generation
+    this.#tables = lane.serving.recorder?.tables
     this.method = req.method ?? 'GET'
     this.target = req.url ?? '/'
     this.path = pathOf(this.target)
@@ -46,7 +49,7 @@ export class Arrival {
 
   /** Gives the exchange its number, unless it has one. */
   number(): number {
-    if (this.#seq === 0) this.#seq = this.#lane.tables.nextSeq()
+    if (this.#seq === 0) this.#seq = this.#tables?.nextSeq() ?? 0
     return this.#seq
   }
 
@@ -132,7 +135,7 @@ export class Arrival {
   }
 
   #count(session: string): void {
-    if (this.isGeneration) this.#turn = this.#lane.tables.nextTurn(session)
+    if (this.isGeneration) this.#turn = this.#tables?.nextTurn(session) ?? 0
   }
 }
 

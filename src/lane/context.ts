@@ -3,7 +3,7 @@
  * anything else of the lane.
  */
 import type { RolltapeConfig } from '../options.ts'
-import type { LaneCounters, SharedTables } from '../supervisor/shared.ts'
+import type { LaneCounters } from '../supervisor/shared.ts'
 import type { Exchange } from './exchange.ts'
 import type { Serving } from './serving.ts'
 import type { BlockPool } from './taping.ts'
@@ -19,7 +19,6 @@ export interface LaneLog {
 /** The lane as its exchanges see it. */
 export interface LaneContext {
   readonly config: RolltapeConfig
-  readonly tables: SharedTables
   readonly counters: LaneCounters
   readonly wheel: Wheel
   readonly blocks: BlockPool

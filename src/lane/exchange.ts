@@ -33,7 +33,8 @@ import { WheelEntry } from './wheel.ts'
 /** Serves one request. */
 export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, RelayOwner {
   readonly #lane: LaneContext
-  readonly #serving: Serving
+  /** How it is served, to its end. */
+  readonly serving: Serving
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
   readonly #intake: Intake
@@ -56,7 +57,7 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
     super()
     const { requestTimeoutMs, onTapeFailure } = lane.config
     this.#lane = lane
-    this.#serving = lane.serving
+    this.serving = lane.serving
     this.#req = req
     this.#res = res
     this.#intake = new Intake(lane, req, this)
@@ -90,7 +91,7 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
   onRequest(first: Buffer, body: Buffer | BodyStream): void {
     if (this.#ended) return
     const { mode } = this.#intake.rules
-    const { player } = this.#serving
+    const { player } = this.serving
     if (player === undefined || mode === 'record' || mode === 'passthrough') {
       return this.#forward(first, body)
     }
@@ -241,7 +242,7 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
   #forward(first: Buffer, body: Buffer | BodyStream, match?: MatchFrame): void {
     if (this.#ended) return
     const { config } = this.#lane
-    const { recorder, upstreams } = this.#serving
+    const { recorder, upstreams } = this.serving
     if (upstreams === undefined) throw new TypeError('nothing to forward with')
     const failure = this.#records ? recorder?.writer.failure : undefined
     if (failure !== undefined && config.onTapeFailure === 'refuse') {
@@ -268,14 +269,14 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
 
   /** True when this exchange goes to the tape. */
   get #records(): boolean {
-    return this.#serving.recorder !== undefined && !this.#found && recordsUnder(this.#intake.rules)
+    return this.serving.recorder !== undefined && !this.#found && recordsUnder(this.#intake.rules)
   }
 
   /** From here on it is known whether the exchange is recorded, and it is. */
   #begin(forwardedTarget: string, upstream: string): void {
     if (this.#begun) return
     this.#begun = true
-    const { recorder } = this.#serving
+    const { recorder } = this.serving
     if (recorder === undefined || !this.#records) return
     const { arrival, rules } = this.#intake
     const { blocks, config } = this.#lane
@@ -287,12 +288,11 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
   #refuseUntaped(failure: Error): void {
     this.#lane.counters.add('tapeRefused')
     this.#ended = true
-    const answer = errorAnswer(untaped(failure), this.#intake.arrival.path, false)
-    this.#res.writeHead(answer.status, answer.reason, answer.flat)
-    this.#res.end(answer.body)
+    const { path, seq } = this.#intake.arrival
+    const { status, reason, flat, body } = errorAnswer(untaped(failure), path, false)
+    this.#res.writeHead(status, reason, flat).end(body)
     leaveRest(this.#req, this.#lane.config.requestBodyBytesMax)
-    const { seq } = this.#intake.arrival
-    if (seq !== 0) this.#serving.recorder?.onVoid(seq)
+    if (seq !== 0) this.serving.recorder?.onVoid(seq)
     this.#close(undefined)
   }
 
@@ -382,10 +382,15 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
     if (this.#closed) return
     this.#closed = true
     this.#lane.wheel.clear(this)
+    this.#hand(commitError)
     // A slow reader has its answer only once the last of it is with the kernel.
     if (this.#res.writableFinished || this.#res.closed) this.#lane.onClosed(this)
+  }
+
+  /** Derive gets its place on the tape. */
+  #hand(commitError: Error | undefined): void {
     const taping = this.#taping
-    const { recorder } = this.#serving
+    const { recorder } = this.serving
     if (taping === undefined || recorder === undefined) return
     if (taping.gapped) this.#lane.counters.add('untaped')
     if (taping.lost) recorder.onVoid(taping.tail.seq)

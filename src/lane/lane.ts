@@ -8,18 +8,14 @@ import type { RolltapeConfig } from '../options.ts'
 import { BlockPool } from './taping.ts'
 import type { LaneContext, LaneLog } from './context.ts'
 import { Exchange } from './exchange.ts'
-import { forwards, modesOf } from '../mode.ts'
 import { openListener } from './listener.ts'
 import type { Listener } from './listener.ts'
 import type { Disk } from '../tape/disk.ts'
-import { SharedTables } from '../supervisor/shared.ts'
+import { countersOf } from '../supervisor/shared.ts'
 import type { LaneCounters } from '../supervisor/shared.ts'
-import { Player } from './player.ts'
-import type { LaneReplay } from './player.ts'
-import { Recorder } from './recorder.ts'
-import type { LaneRecording } from './recorder.ts'
+import { Parts } from './parts.ts'
+import type { ServingOrder } from './parts.ts'
 import type { Serving } from './serving.ts'
-import { Upstreams } from './upstreams.ts'
 import { Wheel } from './wheel.ts'
 
 /** Resolution of all deadlines, and how long a full block waits for its write at most. */
@@ -35,11 +31,10 @@ const DRAINING = 'rolltape is shutting down and takes no new requests'
 export interface LaneOptions {
   readonly lane: number
   readonly config: RolltapeConfig
-  readonly tables: SharedTables
-  /** Undefined in `passthrough`. */
-  readonly recording: LaneRecording | undefined
-  /** Undefined unless answers are replayed. */
-  readonly replay?: LaneReplay | undefined
+  /** Memory of all lanes' counters. */
+  readonly counters: SharedArrayBuffer
+  /** How it serves at first. */
+  readonly order: ServingOrder
   readonly port: number
   readonly reusePort: boolean
   readonly log: LaneLog
@@ -65,15 +60,14 @@ export interface LaneState {
 /** A running lane. */
 export class Lane implements LaneContext {
   readonly config: RolltapeConfig
-  readonly tables: SharedTables
   readonly counters: LaneCounters
   readonly wheel: Wheel
   readonly blocks = new BlockPool()
-  readonly serving: Serving
   readonly pacer: Wheel
   readonly log: LaneLog
   readonly tagsJson: string
   draining = false
+  readonly #parts: Parts
   readonly #live = new Set<Exchange>()
   readonly #random: () => number
   readonly #beat: NodeJS.Timeout
@@ -81,17 +75,16 @@ export class Lane implements LaneContext {
   #onQuiet: (() => void) | undefined
 
   private constructor(options: LaneOptions) {
-    const { config, log } = options
+    const { lane, config, log, disk } = options
     this.config = config
-    this.tables = options.tables
-    this.counters = options.tables.counters(options.lane)
+    this.counters = countersOf(options.counters, lane)
     this.log = log
     this.tagsJson = JSON.stringify(config.tags)
-    this.serving = serve(options, this.counters)
+    this.#parts = new Parts({ lane, config, counters: this.counters, log, disk }, options.order)
     this.pacer = new Wheel(PACE_TICK_MS, () => undefined)
     this.#random = options.random ?? Math.random
     this.wheel = new Wheel(TICK_MS, () => {
-      this.serving.recorder?.writer.submit()
+      for (const { writer } of this.#parts.recorders) writer.submit()
       this.#watchDisk()
     })
     this.#beat = setInterval(() => {
@@ -113,6 +106,7 @@ export class Lane implements LaneContext {
         onRequest: (req, res) => {
           const exchange = new Exchange(lane, req, res)
           lane.#live.add(exchange)
+          exchange.serving.users++
           lane.counters.set('inFlight', lane.#live.size)
           lane.counters.add('exchanges')
           if (lane.draining) exchange.refuse(new RolltapeError('draining', DRAINING))
@@ -120,8 +114,7 @@ export class Lane implements LaneContext {
         },
       })
     } catch (error) {
-      await lane.serving.recorder?.abandon()
-      await lane.#release()
+      await lane.#release(true)
       throw error
     }
     return lane
@@ -142,12 +135,32 @@ export class Lane implements LaneContext {
     return { inFlight: this.inFlight, draining: this.draining }
   }
 
+  /** How requests that arrive now are served. */
+  get serving(): Serving {
+    return this.#parts.current
+  }
+
+  /**
+   * Serves by another order; when it resolves, every request that arrives is served by it.
+   * Exchanges that have arrived before keep to theirs.
+   */
+  serve(order: ServingOrder): Promise<void> {
+    return this.#parts.apply(order)
+  }
+
+  /** Resolves once the lane writes nothing to this recording any more. */
+  retired(folder: string): Promise<void> {
+    return this.#parts.retired(folder)
+  }
+
   random(): number {
     return this.#random()
   }
 
   onClosed(exchange: Exchange): void {
-    this.#live.delete(exchange)
+    if (!this.#live.delete(exchange)) return
+    exchange.serving.users--
+    this.#parts.sweep()
     this.counters.set('inFlight', this.#live.size)
     if (!this.draining) return
     this.#listener?.closeIdle()
@@ -169,13 +182,14 @@ export class Lane implements LaneContext {
     await this.#quiet(this.config.commitTimeoutMs || timeoutMs)
     this.#listener?.closeAll()
     await closed
-    const trouble = (await this.serving.recorder?.close()) ?? null
-    await this.#release()
+    const trouble = await this.#parts.finish()
+    await this.#release(false)
     return { cut, trouble }
   }
 
   #watchDisk(): void {
-    this.serving.recorder?.writer.watch(performance.now(), this.config.commitTimeoutMs)
+    const nowMs = performance.now()
+    for (const { writer } of this.#parts.recorders) writer.watch(nowMs, this.config.commitTimeoutMs)
   }
 
   #quiet(timeoutMs: number): Promise<void> {
@@ -189,28 +203,10 @@ export class Lane implements LaneContext {
     })
   }
 
-  async #release(): Promise<void> {
+  async #release(isFailed: boolean): Promise<void> {
     clearInterval(this.#beat)
     this.wheel.stop()
     this.pacer.stop()
-    await this.serving.player?.close()
-    await this.serving.upstreams?.close()
-  }
-}
-
-/** The parts that serve, each made only if some mode needs it. */
-function serve(options: LaneOptions, counters: LaneCounters): Serving {
-  const { lane, config, tables, recording, replay, log, disk } = options
-  const { mode, onMiss, pace, shape, replayTurns, sessionOverrides: overrides } = config
-  const upstreams = modesOf(config).some(forwards)
-    ? new Upstreams(config.connectTimeoutMs)
-    : undefined
-  return {
-    generation: 1,
-    rules: { mode, onMiss, pace, single: shape === 'single', turnMax: replayTurns ?? Infinity },
-    overrides,
-    recorder: recording && new Recorder({ lane, config, tables, counters, recording, log, disk }),
-    player: replay && new Player(replay, config, counters),
-    upstreams,
+    await this.#parts.release(isFailed)
   }
 }

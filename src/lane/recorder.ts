@@ -3,7 +3,8 @@
  * that wait for a disk that fails.
  */
 import type { RolltapeConfig } from '../options.ts'
-import type { LaneCounters, SharedTables } from '../supervisor/shared.ts'
+import { SharedTables } from '../supervisor/shared.ts'
+import type { LaneCounters, SharedMemory } from '../supervisor/shared.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
 import { TapeWriter } from '../tape/writer.ts'
@@ -18,13 +19,14 @@ export interface LaneRecording {
   readonly firstSegment: number
   /** Thread id of the appender. */
   readonly appender: number
+  /** Exchange numbers and turns of this recording. */
+  readonly memory: SharedMemory
 }
 
 /** What a recorder is made from. */
 export interface RecorderOptions {
   readonly lane: number
   readonly config: RolltapeConfig
-  readonly tables: SharedTables
   readonly counters: LaneCounters
   readonly recording: LaneRecording
   readonly log: LaneLog
@@ -33,13 +35,19 @@ export interface RecorderOptions {
 
 /** Records the exchanges of one lane. */
 export class Recorder {
+  readonly folder: string
   readonly writer: TapeWriter
+  /** Exchange numbers and turns of this recording. */
+  readonly tables: SharedTables
   readonly #queue: DeriveQueue
   readonly #counters: LaneCounters
   readonly #log: LaneLog
   readonly #late: FrameTail[] = []
 
-  constructor({ lane, config, tables, counters, recording, log, disk }: RecorderOptions) {
+  constructor({ lane, config, counters, recording, log, disk }: RecorderOptions) {
+    const tables = new SharedTables(recording.memory)
+    this.folder = recording.folder
+    this.tables = tables
     this.#counters = counters
     this.#log = log
     this.writer = new TapeWriter({

@@ -145,7 +145,7 @@ export class Replay {
   /** In `hybrid` the upstream judges what it is sent, and goes on where the recording ends. */
   #goesLive(choice: Choice): boolean {
     if (this.#intake.rules.mode !== 'hybrid') return false
-    return choice.kind !== 'exhausted' || this.#lane.config.onExhausted === 'live'
+    return choice.kind !== 'exhausted' || this.#intake.rules.endsLive
   }
 
   #begin(answer: PlayedAnswer, { record, mismatch }: Taken): void {

@@ -18,6 +18,8 @@ import type { Upstreams } from './upstreams.ts'
 export interface Rules {
   readonly mode: Mode
   readonly onMiss: OnMiss
+  /** In `hybrid`: what has run out goes live. */
+  readonly endsLive: boolean
   readonly pace: Pace
   /** A recorded stream comes in one chunk. */
   readonly single: boolean
@@ -38,6 +40,8 @@ export interface Serving {
   readonly player: Player | undefined
   /** Undefined when nothing is forwarded: no upstream can be asked. */
   readonly upstreams: Upstreams | undefined
+  /** Exchanges that keep to it and are not over. */
+  users: number
 }
 
 /**
@@ -61,6 +65,7 @@ function overridden(rules: Rules, own: SessionOverride): Rules {
   return {
     mode: own.mode ?? rules.mode,
     onMiss: rules.onMiss,
+    endsLive: rules.endsLive,
     pace: own.pace ?? rules.pace,
     single: own.shape === undefined ? rules.single : own.shape === 'single',
     turnMax: own.replayTurns ?? rules.turnMax,

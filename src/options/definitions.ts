@@ -17,8 +17,10 @@ import {
   text,
   toggle,
   whole,
+  wholeOr,
   type Kind,
 } from './kinds.ts'
+import { LANES_MAX } from '../limits.ts'
 import { REPLAY_OPTIONS } from './replay-definitions.ts'
 import type { OptionDefinition } from './definition.ts'
 
@@ -203,11 +205,18 @@ export const OPTIONS = {
     help: 'label for every record; repeat for several',
     why: 'tells recordings apart once they are merged',
   },
+  lanes: {
+    kind: wholeOr('auto', 1, LANES_MAX, 'auto'),
+    default: '1',
+    group: 'process',
+    help: 'threads that serve, on one port; auto is one for each core but one',
+    why: 'one serves thousands of streams; the kernel hashes connections over several',
+  },
   recordWorkers: {
     kind: whole(1, 64, '2'),
     default: '1',
     group: 'recording',
-    help: 'threads that make records from the tape',
+    help: 'threads of each lane that make records from the tape',
     why: 'one keeps up with a few hundred streams; the tape waits, clients do not',
   },
   ...REPLAY_OPTIONS,

@@ -94,6 +94,22 @@ export function whole(min: number, max: number, example: string): Kind<number> {
   }
 }
 
+/** A whole number from `min` to `max`, or a word. */
+export function wholeOr<const T extends string>(
+  word: T,
+  min: number,
+  max: number,
+  example: string,
+): Kind<number | T> {
+  return {
+    placeholder: `<n|${word}>`,
+    expected: `${word}, or a whole number from ${min} to ${max}`,
+    example,
+    repeatable: false,
+    parse: (value) => (value === word ? word : parseWhole(value, min, max)),
+  }
+}
+
 /** A duration; a bare number is seconds. Parsed to ms. */
 export function duration(example: string): Kind<number> {
   return {

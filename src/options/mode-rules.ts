@@ -135,7 +135,7 @@ function checkOwnMode(values: OptionValues, session: string, own: Mode | undefin
 }
 
 /** The same file, the tape beside it, or a part of the same recording. */
-function isSameRecording(recordingFile: string, replayFile: string): boolean {
+export function isSameRecording(recordingFile: string, replayFile: string): boolean {
   return tapeOf(recordingFile) === tapeOf(replayFile)
 }
 

@@ -5,11 +5,16 @@
 import { RolltapeError } from '../errors.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { LaneState } from '../lane/lane.ts'
+import type { ServingOrder } from '../lane/parts.ts'
 
 /** Every question by name: what goes with it, and what the answer is. */
 export interface LaneQuestions {
   /** How the lane is. */
   readonly state: { readonly asked: null; readonly answered: LaneState }
+  /** To serve by another order; answered once every request that arrives is served by it. */
+  readonly serve: { readonly asked: ServingOrder; readonly answered: void }
+  /** Answered once the lane writes nothing to the recording in this folder any more. */
+  readonly retired: { readonly asked: string; readonly answered: void }
 }
 
 /** Name of a question. */

@@ -6,9 +6,8 @@ import { Worker } from 'node:worker_threads'
 import { RolltapeError, errorText } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
 import type { DrainReport } from '../lane/lane.ts'
-import type { LaneRecording } from '../lane/recorder.ts'
+import type { ServingOrder } from '../lane/parts.ts'
 import type { PackedConfig } from '../options.ts'
-import type { LaneReplay } from '../lane/player.ts'
 import { workerUrl } from '../workers.ts'
 import { Questions, failure } from './lane-questions.ts'
 import type {
@@ -18,15 +17,14 @@ import type {
   LaneQuestions,
   LaneReply,
 } from './lane-questions.ts'
-import type { SharedMemory } from './shared.ts'
 
 /** What the thread is started with. */
 export interface LaneWorkerData {
   readonly lane: number
   readonly config: PackedConfig
-  readonly memory: SharedMemory
-  readonly recording: LaneRecording | undefined
-  readonly replay: LaneReplay | undefined
+  /** Memory of all lanes' counters. */
+  readonly counters: SharedArrayBuffer
+  readonly order: ServingOrder
   readonly port: number
   readonly reusePort: boolean
 }

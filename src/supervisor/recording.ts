@@ -21,7 +21,7 @@ import { workerUrl } from '../workers.ts'
 import { AppenderThread } from './appender-thread.ts'
 import type { AppenderClose } from './appender-thread.ts'
 import { progressLog } from './log.ts'
-import type { SharedTables } from './shared.ts'
+import { SharedTables, makeSharedMemory } from './shared.ts'
 import { TurnsFile } from './turns.ts'
 
 /** How often the turns of all sessions are written down. */
@@ -45,7 +45,6 @@ export interface RecoveryReport {
 export interface RecordingOptions {
   /** Path of the `.jsonl`. */
   readonly file: string
-  readonly tables: SharedTables
   readonly workers: number
   readonly log: LaneLog
   readonly onTrouble: (message: string) => void
@@ -57,6 +56,7 @@ interface Opened {
   readonly report: RecoveryReport
   readonly appender: AppenderThread
   readonly turns: TurnsFile
+  readonly tables: SharedTables
 }
 
 /** What the thread that looks at a tape is started with. */
@@ -75,6 +75,8 @@ export function tapeFolderOf(file: string): string {
 export class Recording {
   readonly folder: string
   readonly recordingId: string
+  /** Exchange numbers and turns. */
+  readonly tables: SharedTables
   readonly report: RecoveryReport
   readonly #options: RecordingOptions
   readonly #appender: AppenderThread
@@ -83,14 +85,15 @@ export class Recording {
   readonly #timer: NodeJS.Timeout
   /** Why records that a dead lane left are not made; null when they are. */
   #left: string | null = null
-  #nextSegments: ReadonlyMap<number, number>
+  readonly #nextSegments: Map<number, number>
   #recovering: Promise<void> = Promise.resolve()
 
   private constructor(opened: Opened, options: RecordingOptions, unlock: () => void) {
     this.folder = opened.folder
     this.recordingId = opened.recovery.recordingId
     this.report = opened.report
-    this.#nextSegments = opened.recovery.nextSegments
+    this.tables = opened.tables
+    this.#nextSegments = new Map(opened.recovery.nextSegments)
     this.#options = options
     this.#appender = opened.appender
     this.#turns = opened.turns
@@ -127,15 +130,16 @@ export class Recording {
   }
 
   /**
-   * All lanes have ended, one of them too early. The next write to segments of their own, so they
-   * may start at once; the records that were left unmade are made beside them.
+   * A lane has ended too early. The next one writes to segments of its own, so it may start at once;
+   * the records that were left unmade are made beside it. `alone`: no other lane serves.
    */
-  resume(): void {
-    this.#nextSegments = nextSegments(this.folder)
-    const before = this.#nextSegments
-    const { seq } = this.#options.tables
+  resume(lane: number, alone: boolean): void {
+    const next = nextSegments(this.folder).get(lane) ?? 1
+    this.#nextSegments.set(lane, next)
+    // Numbers that the lane had taken and not written are known only where no other has any.
+    const settled = alone ? this.tables.seq : 0
     this.#recovering = this.#recovering
-      .then(() => this.#recover(before, seq))
+      .then(() => this.#recover(new Map([[lane, next]]), settled))
       .catch((error: unknown) => {
         this.#left = `records of a lane that died are not made: ${errorText(error)}`
         this.#options.onTrouble(`${this.#left}; the next start makes them`)
@@ -149,7 +153,7 @@ export class Recording {
     const recovery = await inspectAside({ folder, derived, before })
     const lost = await derivePending(recovery, { folder, appender, workers, log })
     if (lost > 0) throw new Error(`${lost} could not be made or written`)
-    this.#appender.settle(seq)
+    if (seq > 0) this.#appender.settle(seq)
     this.#left = null
   }
 
@@ -187,10 +191,11 @@ function prepare(file: string, folder: string, disk: Disk): () => void {
 }
 
 async function recover(
-  { file, tables, workers, log, onTrouble }: RecordingOptions,
+  { file, workers, log, onTrouble }: RecordingOptions,
   folder: string,
   disk: Disk,
 ): Promise<Opened> {
+  const tables = new SharedTables(makeSharedMemory())
   const adopted = await adoptLines(file, readCheckpoint(`${folder}/derived.json`, disk), disk)
   const derived = SeqSet.from(adopted.checkpoint.derived)
   const turns = new TurnsFile(`${folder}/turns`, tables, disk, onTrouble)
@@ -225,7 +230,7 @@ async function recover(
     tornBytes,
     cutBytes: adopted.cutBytes,
   }
-  return { folder, recovery, report, appender, turns }
+  return { folder, recovery, report, appender, turns, tables }
 }
 
 /** Makes the records that a crash left unmade. Returns how many could not be made or written. */

@@ -14,12 +14,14 @@ import type { CounterName } from './shared.ts'
  * Reads the recording that is to be replayed.
  * @throws RolltapeError `not_found`, `record_malformed`, `tape_corrupt`, `bad_option`.
  */
-export async function openReplay(config: RolltapeConfig, log: LaneLog): Promise<LaneReplay> {
-  const { replayFile } = config
-  if (replayFile === null) throw new TypeError('mode replay without a replay file')
+export async function openReplay(
+  file: string,
+  config: RolltapeConfig,
+  log: LaneLog,
+): Promise<LaneReplay> {
   const ignore = ignoreRules(config.ignore, config.ignoreProfile)
   const source = await buildReplaySource({
-    file: replayFile,
+    file,
     ignore,
     onProgress: progressLog(log, 'reading the recording'),
   })

@@ -4,7 +4,7 @@
  */
 import { RolltapeError } from '../errors.ts'
 import { hash64 } from '../hash.ts'
-import { SESSIONS_MAX } from '../limits.ts'
+import { LANES_MAX, SESSIONS_MAX } from '../limits.ts'
 
 /** What a lane counts. Each lane writes its own row; anybody may read. */
 export const COUNTERS = [
@@ -57,25 +57,33 @@ export class LaneCounters {
   }
 }
 
-/** The memory itself, as it is handed to a lane's thread. */
+/** Memory of what all lanes count in one recording: exchange numbers and turns. */
 export interface SharedMemory {
   readonly sequence: SharedArrayBuffer
   readonly turns: SharedArrayBuffer
-  readonly counters: SharedArrayBuffer
+}
+
+/** Memory of all lanes' counters. */
+export function makeCounters(): SharedArrayBuffer {
+  return new SharedArrayBuffer(LANES_MAX * COUNTERS.length * 8)
+}
+
+/** One lane's counters in it. */
+export function countersOf(memory: SharedArrayBuffer, lane: number): LaneCounters {
+  const at = lane * COUNTERS.length * 8
+  return new LaneCounters(new Float64Array(memory, at, COUNTERS.length))
 }
 
 /** Bytes of one session's entry: its hash (two i32) and its turns. */
 const ENTRY_WORDS = 3
 /** Twice as many slots as sessions, so that probing stays short. */
 const SLOTS = SESSIONS_MAX * 2
-const LANES_MAX = 64
 
-/** Makes the memory for a process. */
+/** Makes the memory for a recording. */
 export function makeSharedMemory(): SharedMemory {
   return {
     sequence: new SharedArrayBuffer(16),
     turns: new SharedArrayBuffer(SLOTS * ENTRY_WORDS * 4),
-    counters: new SharedArrayBuffer(LANES_MAX * COUNTERS.length * 8),
   }
 }
 
@@ -125,12 +133,6 @@ export class SharedTables {
   raiseTurn(session: string, turn: number): void {
     const at = this.#slot(session) + 2
     if (Atomics.load(this.#turns, at) < turn) Atomics.store(this.#turns, at, turn)
-  }
-
-  /** One lane's counters. */
-  counters(lane: number): LaneCounters {
-    const bytes = COUNTERS.length * 8
-    return new LaneCounters(new Float64Array(this.memory.counters, lane * bytes, COUNTERS.length))
   }
 
   /** The turns of all sessions as pairs of hash and count; for {@link loadTurns}. */

@@ -1,27 +1,26 @@
 /**
- * The main thread's part: opens the recording, starts the lanes, watches them, and brings all down
- * in order. It never touches a byte of an exchange.
+ * The main thread's part: opens the recording and the replay source, starts the lanes, switches
+ * them, and brings all down in order. It never touches a byte of an exchange.
  */
-import { setTimeout } from 'node:timers/promises'
-import { RolltapeError, errorText, toRolltapeError } from '../errors.ts'
+import { RolltapeError, errorText } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
-import { LANE_REPLACE_MS_MAX, LANE_REPLACE_PAUSE_MS, LANE_SILENT_MS_MAX } from '../limits.ts'
+import type { ServingOrder } from '../lane/parts.ts'
+import type { LaneReplay } from '../lane/player.ts'
 import { modesOf, records, replays } from '../mode.ts'
+import type { Mode } from '../mode.ts'
 import { packConfig } from '../options.ts'
 import type { RolltapeConfig } from '../options.ts'
-import { LaneThread } from './lane-thread.ts'
-import type { LaneReplay } from '../lane/player.ts'
+import { isSameRecording } from '../options/mode-rules.ts'
 import type { Verdict } from '../replay/verdict.ts'
+import { Lanes, autoLanes } from './lanes.ts'
+import type { LaneRules } from './lanes.ts'
 import { Recording } from './recording.ts'
-import { freeClaims, openReplay, verdictOf } from './replay.ts'
 import type { RecoveryReport } from './recording.ts'
-import { SharedTables, makeSharedMemory } from './shared.ts'
+import { freeClaims, openReplay, verdictOf } from './replay.ts'
+import { countersOf, makeCounters } from './shared.ts'
 import type { CounterName } from './shared.ts'
-
-/** So many short lives of lanes in a row are borne in any case. */
-const SHORT_LIVES_MAX = 3
-/** How often the lanes' beats are looked at. */
-const WATCH_MS = 1_000
+import { changeModes, endsLive, modesOfAll, onMissOf } from './switching.ts'
+import type { Means, ModeChange, Modes } from './switching.ts'
 
 /** How bringing it down went. */
 export interface CloseReport {
@@ -35,49 +34,80 @@ export interface CloseReport {
   readonly verdict: Verdict | undefined
 }
 
-/** Rules for lanes that a test may change. */
-export interface LaneRules {
-  /** The lanes' entry file; one that dies when told, say. */
-  readonly entry?: URL
-  /** {@link LANE_REPLACE_MS_MAX} unless given. */
-  readonly replaceMsMax?: number
+/** A switch: the modes, and the files they need. */
+export interface Switch extends ModeChange {
+  /** The recording to answer from; null takes it away. */
+  readonly replayFile?: string | null
+  /** The file to record to from now on. */
+  readonly recordingFile?: string
+}
+
+/** What a switch came to. */
+export interface Switched {
+  readonly previousMode: Mode
+  readonly modes: Modes
 }
 
 /** Runs lanes over a recording. */
 export class Supervisor {
   readonly #config: RolltapeConfig
   readonly #log: LaneLog
-  readonly #rules: LaneRules
-  readonly #failed = Promise.withResolvers<RolltapeError>()
-  readonly #stopping = new AbortController()
-  readonly #tables = new SharedTables(makeSharedMemory())
+  readonly #counters = makeCounters()
+  readonly #lanes: Lanes
+  #modes: Modes
   #recording: Recording | undefined
+  #recordingFile: string | undefined
   #replay: LaneReplay | undefined
-  #lane: LaneThread | undefined
-  #watch: NodeJS.Timeout | undefined
+  #replayFile: string | undefined
+  /** Counters when the replay source was loaded: a verdict is of one source. */
+  #base: ReadonlyMap<CounterName, number> = new Map()
+  /** Records appended to recordings that have been left. */
+  #leftLines = 0
+  readonly #leftTroubles: string[] = []
+  #leaving: Promise<void> = Promise.resolve()
+  /** Switches come one after the other. */
+  #switching: Promise<unknown> = Promise.resolve()
   #closing: Promise<CloseReport> | undefined
-  #replacing: Promise<void> | undefined
-  #port = 0
-  #beats = 0
-  #beatMs = 0
-  #startedMs = 0
-  /** Lanes in a row that died soon after their start. */
-  #shortLives = 0
 
   constructor(config: RolltapeConfig, log: LaneLog, rules: LaneRules = {}) {
     this.#config = config
     this.#log = log
-    this.#rules = rules
+    this.#modes = { generation: 1, mode: config.mode, overrides: config.sessionOverrides }
+    this.#lanes = new Lanes({
+      count: config.lanes === 'auto' ? autoLanes() : config.lanes,
+      log,
+      rules,
+      dataFor: (lane) => ({
+        config: packConfig(config),
+        counters: this.#counters,
+        order: this.#order(lane, true),
+      }),
+      beats: (lane) => countersOf(this.#counters, lane).get('beats'),
+      onDeath: () => {
+        if (this.#replay) freeClaims(this.#replay)
+      },
+      onReplace: (lane, alone) => this.#recording?.resume(lane, alone),
+    })
   }
 
   /** Resolves only if no lane serves any more and none could be started; then close it. */
   get failed(): Promise<RolltapeError> {
-    return this.#failed.promise
+    return this.#lanes.failed
   }
 
   /** The port that is listened on. */
   get port(): number {
-    return this.#port
+    return this.#lanes.port
+  }
+
+  /** How many lanes serve. */
+  get lanes(): number {
+    return this.#lanes.count
+  }
+
+  /** How it serves now. */
+  get modes(): Modes {
+    return this.#modes
   }
 
   /** What opening the recording found; undefined in `passthrough`. */
@@ -87,43 +117,50 @@ export class Supervisor {
 
   /** How the replay has gone so far; undefined when nothing is replayed. */
   get verdict(): Verdict | undefined {
-    return (
-      this.#replay &&
-      verdictOf(
-        this.#replay,
-        (name) => this.counter(name),
-        modesOf(this.#config).includes('verify'),
-      )
-    )
+    const count = (name: CounterName): number => this.counter(name) - (this.#base.get(name) ?? 0)
+    const verifies = modesOfAll(this.#modes).includes('verify') || count('verifiedSame') > 0
+    return this.#replay && verdictOf(this.#replay, count, verifies)
   }
 
-  /** A counter of the lane. */
+  /** A counter, summed over all lanes. */
   counter(name: CounterName): number {
-    return this.#tables.counters(0).get(name)
+    let sum = 0
+    for (let lane = 0; lane < this.#lanes.count; lane++) {
+      sum += countersOf(this.#counters, lane).get(name)
+    }
+    return sum
   }
 
   /** Brings everything up; resolves when requests are served. */
   async start(): Promise<void> {
-    const { recordingFile, recordWorkers, onMiss } = this.#config
+    const { recordingFile, replayFile, onMiss } = this.#config
     const modes = modesOf(this.#config)
-    if (recordingFile !== null && modes.some((mode) => records(mode, onMiss))) {
-      this.#recording = await Recording.open({
-        file: recordingFile,
-        tables: this.#tables,
-        workers: recordWorkers,
-        log: this.#log,
-        onTrouble: (message) => this.#log.error({}, message),
-      })
-      this.#sayRecovery(this.#recording.report)
-    }
     try {
-      if (modes.some(replays)) this.#replay = await openReplay(this.#config, this.#log)
-      await this.#startLane(this.#config.port)
+      if (recordingFile !== null && modes.some((mode) => records(mode, onMiss))) {
+        this.#recording = await this.#openRecording(recordingFile)
+        this.#recordingFile = recordingFile
+      }
+      if (replayFile !== null && modes.some(replays)) {
+        this.#replay = await openReplay(replayFile, this.#config, this.#log)
+        this.#replayFile = replayFile
+      }
+      await this.#lanes.start(this.#config.port)
     } catch (error) {
       await this.#recording?.close()
       throw error
     }
-    this.#watch = setInterval(() => this.#look(), WATCH_MS)
+  }
+
+  /**
+   * Switches modes, the files they need included. When it resolves, every lane serves every request
+   * that arrives by the new modes; exchanges that had arrived keep to theirs.
+   * @throws RolltapeError `generation_conflict`, `mode_unavailable`, `recording_conflict`, or what
+   *   opening a file throws; then nothing has changed.
+   */
+  switch(change: Switch): Promise<Switched> {
+    const done = this.#switching.then(() => this.#switch(change))
+    this.#switching = done.catch(() => undefined)
+    return done
   }
 
   /** Drains the lanes, closes the recording. Safe to call twice: the second waits for the first. */
@@ -133,111 +170,121 @@ export class Supervisor {
   }
 
   async #close(): Promise<CloseReport> {
-    clearInterval(this.#watch)
-    this.#stopping.abort()
-    await this.#replacing
-    const drained = await this.#lane?.drain(this.#config.drainTimeoutMs)
+    await this.#switching
+    const drained = await this.#lanes.drain(this.#config.drainTimeoutMs)
+    await this.#leaving
     const closed = await this.#recording?.close()
-    const troubles = [drained?.trouble, closed?.trouble].filter((one) => typeof one === 'string')
+    const troubles = [...drained.troubles, ...this.#leftTroubles, closed?.trouble ?? []].flat()
     return {
-      cut: drained?.cut ?? 0,
-      records: closed?.lines ?? 0,
+      cut: drained.cut,
+      records: this.#leftLines + (closed?.lines ?? 0),
       trouble: troubles.join('; ') || null,
       verdict: this.verdict,
     }
   }
 
-  async #startLane(port: number): Promise<void> {
-    const recording = this.#recording
-    const lane = await LaneThread.start(
-      {
-        lane: 0,
-        config: packConfig(this.#config),
-        memory: this.#tables.memory,
-        port,
-        reusePort: false,
-        replay: this.#replay,
-        recording: recording && {
-          folder: recording.folder,
-          recordingId: recording.recordingId,
-          firstSegment: recording.firstSegment(0),
-          appender: recording.appender,
-        },
+  async #switch(change: Switch): Promise<Switched> {
+    if (this.#closing !== undefined) {
+      throw new RolltapeError('draining', 'rolltape is shutting down and switches no more')
+    }
+    const { recordingFile = this.#recordingFile, replayFile } = change
+    const source = replayFile === undefined ? this.#replayFile : (replayFile ?? undefined)
+    const means: Means = {
+      hasRecording: recordingFile !== undefined,
+      hasReplay: source !== undefined,
+      hasUpstream: this.#config.proxyBaseUrl.length + this.#config.proxyRules.size > 0,
+    }
+    if (recordingFile !== undefined && source !== undefined) checkApart(recordingFile, source)
+    const before = { modes: this.#modes, recording: this.#recording, replay: this.#replay }
+    const modes = changeModes(this.#modes, change, means)
+    const replay =
+      source === this.#replayFile || source === undefined
+        ? source && this.#replay
+        : await openReplay(source, this.#config, this.#log)
+    const isSame = recordingFile === this.#recordingFile
+    const recording =
+      isSame || recordingFile === undefined
+        ? this.#recording
+        : await this.#openRecording(recordingFile)
+    this.#modes = modes
+    this.#recording = recording
+    this.#recordingFile = recordingFile
+    if (replay !== before.replay) this.#loaded(replay || undefined, source)
+    const isNewReplay = replay !== before.replay
+    await this.#lanes.askAll('serve', (lane) => this.#order(lane, isNewReplay))
+    if (!isSame && before.recording !== undefined) this.#leave(before.recording)
+    return { previousMode: before.modes.mode, modes }
+  }
+
+  #loaded(replay: LaneReplay | undefined, file: string | undefined): void {
+    this.#replay = replay
+    this.#replayFile = file
+    const names = ['servedExact', 'servedByRule', 'missed', 'exhausted', 'aborted'] as const
+    const more = ['unusable', 'modelMismatch', 'live'] as const
+    const verified = ['verifiedSame', 'verifiedDifferent', 'verifiedAlone'] as const
+    const all = [...names, ...more, ...verified]
+    this.#base = new Map(all.map((name) => [name, this.counter(name)]))
+  }
+
+  /** Closes a recording once no lane writes to it any more. */
+  #leave(recording: Recording): void {
+    const closed = async (): Promise<void> => {
+      await this.#lanes.askAll('retired', () => recording.folder)
+      const { lines, trouble } = await recording.close()
+      this.#leftLines += lines
+      if (trouble !== null) this.#leftTroubles.push(trouble)
+    }
+    this.#leaving = Promise.all([this.#leaving, closed()]).then(
+      () => undefined,
+      (error: unknown) => {
+        this.#log.error({ folder: recording.folder, err: errorText(error) }, 'not closed in order')
       },
-      this.#log,
-      (reason) => this.#died(reason),
-      this.#rules.entry,
     )
-    this.#lane = lane
-    this.#port = lane.port
-    this.#beatMs = performance.now()
-    this.#startedMs = this.#beatMs
   }
 
-  /** A lane that has not beaten for five seconds is taken for dead. */
-  #look(): void {
-    const lane = this.#lane
-    const beats = this.counter('beats')
-    const nowMs = performance.now()
-    if (lane === undefined || beats !== this.#beats) {
-      this.#beats = beats
-      this.#beatMs = nowMs
-    } else if (nowMs - this.#beatMs > LANE_SILENT_MS_MAX) {
-      this.#died(`it was silent for ${LANE_SILENT_MS_MAX} ms`, lane)
+  async #openRecording(file: string): Promise<Recording> {
+    const recording = await Recording.open({
+      file,
+      workers: this.#config.recordWorkers,
+      log: this.#log,
+      onTrouble: (message) => this.#log.error({}, message),
+    })
+    this.#sayRecovery(recording.report)
+    return recording
+  }
+
+  /** How a lane is to serve; with the replay source itself only where it has not got it yet. */
+  #order(lane: number, withReplay: boolean): ServingOrder {
+    const { generation, mode, overrides } = this.#modes
+    const recording = this.#recording
+    return {
+      generation,
+      mode,
+      onMiss: onMissOf(this.#config, { hasRecording: recording !== undefined }),
+      endsLive: endsLive(this.#config),
+      overrides,
+      recording: recording && {
+        folder: recording.folder,
+        recordingId: recording.recordingId,
+        firstSegment: recording.firstSegment(lane),
+        appender: recording.appender,
+        memory: recording.tables.memory,
+      },
+      replay: withReplay || this.#replay === undefined ? this.#replay : 'kept',
     }
-  }
-
-  /** Its clients have seen a reset; what it taped is recovered, and a new lane takes its place. */
-  #died(reason: string, hung?: LaneThread): void {
-    if (this.#closing !== undefined) return
-    this.#log.error({ port: this.#port }, `a lane died and is replaced: ${reason}`)
-    this.#lane = undefined
-    const livedMs = performance.now() - this.#startedMs
-    this.#shortLives = livedMs < LANE_SILENT_MS_MAX ? this.#shortLives + 1 : 0
-    if (this.#replay !== undefined) freeClaims(this.#replay)
-    this.#replacing = this.#replace(hung)
-  }
-
-  /** Starts a lane on the same port; what takes it may go away, so it is tried for a while. */
-  async #replace(hung: LaneThread | undefined): Promise<void> {
-    await hung?.terminate()
-    const { signal } = this.#stopping
-    const triesMs = this.#rules.replaceMsMax ?? LANE_REPLACE_MS_MAX
-    const untilMs = performance.now() + triesMs
-    let resumed = false
-    // A lane that dies as soon as it serves is no better than one that cannot be started.
-    if (this.#shortLives > Math.max(SHORT_LIVES_MAX, triesMs / LANE_REPLACE_PAUSE_MS)) {
-      return this.#fail(triesMs, new Error('each of them died right after its start'))
-    }
-    if (this.#shortLives > 1) await this.#pause()
-    for (let tries = 0; !signal.aborted; tries++) {
-      try {
-        if (!resumed) this.#recording?.resume()
-        resumed = true
-        return await this.#startLane(this.#port)
-      } catch (cause) {
-        const text = errorText(cause)
-        if (tries === 0) this.#log.error({ err: text }, 'no lane serves; it is tried again')
-        if (performance.now() >= untilMs) return this.#fail(triesMs, cause)
-      }
-      await this.#pause()
-    }
-  }
-
-  async #pause(): Promise<void> {
-    const { signal } = this.#stopping
-    await setTimeout(LANE_REPLACE_PAUSE_MS, undefined, { signal }).catch(() => undefined)
-  }
-
-  #fail(triesMs: number, cause: unknown): void {
-    const { code, message, hint } = toRolltapeError(cause)
-    const text = `no lane serves, and for ${triesMs / 1_000} s none could be started: ${message}`
-    const options = hint === undefined ? { cause } : { cause, hint }
-    this.#failed.resolve(new RolltapeError(code, text, options))
   }
 
   #sayRecovery(report: RecoveryReport): void {
     if (report.isNew || report.recovered + report.tornBytes + report.cutBytes === 0) return
     this.#log.warn({ ...report }, 'the recording was left unfinished; it is whole again')
   }
+}
+
+function checkApart(recordingFile: string, replayFile: string): void {
+  if (!isSameRecording(recordingFile, replayFile)) return
+  throw new RolltapeError(
+    'recording_conflict',
+    `${recordingFile} is recorded to, and it is the recording that ${replayFile} answers from`,
+    { hint: 'record into another file, or answer from another recording' },
+  )
 }

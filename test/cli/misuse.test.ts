@@ -32,7 +32,7 @@ t.test('R34: one line and exit code 2 for each mistake', async (t) => {
     ],
     [
       ['serve', ...UP, '--recording-file', 'a.jsonl', '--replay-file', 'a.jsonl'],
-      'recording_file a.jsonl and replay_file a.jsonl are both given, and rolltape either records or replays (leave one of them out)',
+      'recording_file a.jsonl and replay_file a.jsonl are both given, and mode replay either records or replays (leave one of them out, or give --mode hybrid or --mode verify)',
     ],
     [['inspect'], "missing required argument 'recording' (`rolltape inspect --help` lists all)"],
   ]

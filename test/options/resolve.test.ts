@@ -49,6 +49,7 @@ t.test('R32: with an upstream alone, everything else is a default', async (t) =>
     commitTimeoutMs: 30_000,
     segmentBytes: 268_435_456,
     tags: {},
+    lanes: 1,
     recordWorkers: 1,
     sessionSources: ['path', 'header'],
     sessionBodyField: null,

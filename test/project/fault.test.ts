@@ -19,12 +19,13 @@ t.test(
         method: 'POST',
         body: JSON.stringify({ model: 'demo', messages: [{ role: 'user', content: 'Hi' }] }),
       })
-    const { nextTurn } = lane.tables
-    lane.tables.nextTurn = () => {
+    const { tables } = lane.serving.recorder!
+    const { nextTurn } = tables
+    tables.nextTurn = () => {
       throw new TypeError('planted')
     }
     const response = await ask()
-    lane.tables.nextTurn = nextTurn
+    tables.nextTurn = nextTurn
     t.equal(response.status, 500)
     const message = 'rolltape failed: planted'
     t.strictSame(await response.json(), {

@@ -82,7 +82,7 @@ async function startAndRob(t: Test, replaceMsMax: number) {
   channel.postMessage('exit')
   const release = await robbed
   channel.close()
-  const again = 'no lane serves; it is tried again'
+  const again = 'the lane does not serve; it is tried again'
   while (!said.includes(again)) await new Promise((resolve) => setImmediate(resolve))
   return { file, port, said, supervisor, release, again }
 }

@@ -4,7 +4,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { packConfig, resolveOptions } from '../../src/options.ts'
 import { LaneThread } from '../../src/supervisor/lane-thread.ts'
-import { makeSharedMemory } from '../../src/supervisor/shared.ts'
+import { makeCounters } from '../../src/supervisor/shared.ts'
 
 const ENTRY = new URL('../support/mortal-lane.ts', import.meta.url)
 const SILENT = { debug: () => undefined, warn: () => undefined, error: () => undefined }
@@ -14,9 +14,16 @@ async function startLane(t: Test, onDeath: (reason: string) => void): Promise<La
   const data = {
     lane: 0,
     config: packConfig(config),
-    memory: makeSharedMemory(),
-    recording: undefined,
-    replay: undefined,
+    counters: makeCounters(),
+    order: {
+      generation: 1,
+      mode: 'passthrough' as const,
+      onMiss: 'error' as const,
+      endsLive: false,
+      overrides: new Map(),
+      recording: undefined,
+      replay: undefined,
+    },
     port: 0,
     reusePort: false,
   }

@@ -5,7 +5,6 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { AppenderThread } from '../../src/supervisor/appender-thread.ts'
 import { Recording, tapeFolderOf } from '../../src/supervisor/recording.ts'
-import { SharedTables, makeSharedMemory } from '../../src/supervisor/shared.ts'
 import type { Checkpoint } from '../../src/trajectory/appender.ts'
 import { makeFolder } from '../support/recorder.ts'
 
@@ -15,7 +14,6 @@ async function open(t: Test, block: readonly string[] = []) {
   const file = `${makeFolder(t)}/a.jsonl`
   const folder = tapeFolderOf(file)
   const told: string[] = []
-  const tables = new SharedTables(makeSharedMemory())
   /** What a file is written to before it takes its name: a folder there fails it, as a full disk. */
   const blockAll = (): void => {
     for (const name of block) mkdirSync(`${folder}/${name}.new`, { recursive: true })
@@ -23,8 +21,8 @@ async function open(t: Test, block: readonly string[] = []) {
   blockAll()
   const log = { debug: () => undefined, warn: () => undefined, error: () => undefined }
   const onTrouble = (message: string): void => void told.push(message)
-  const recording = await Recording.open({ file, tables, workers: 1, log, onTrouble })
-  return { file, folder, told, tables, recording }
+  const recording = await Recording.open({ file, workers: 1, log, onTrouble })
+  return { file, folder, told, tables: recording.tables, recording }
 }
 
 t.test('turns that cannot be written end neither the opening nor the process', async (t) => {
@@ -63,7 +61,7 @@ t.test('a recording that was written whole closes without trouble', async (t) =>
 t.test('numbers that went with a lane are no holes once it is replaced', async (t) => {
   const { folder, tables, recording } = await open(t)
   for (let i = 0; i < 5; i++) tables.nextSeq()
-  recording.resume()
+  recording.resume(0, true)
   t.equal(recording.firstSegment(0), 1)
   tables.nextSeq()
   await recording.close()
@@ -73,7 +71,7 @@ t.test('numbers that went with a lane are no holes once it is replaced', async (
 
 t.test('what a lane left and cannot be read now is told, and no reason to stop', async (t) => {
   const { folder, told, recording } = await open(t)
-  recording.resume()
+  recording.resume(0, true)
   rmSync(folder, { recursive: true })
   const { trouble } = await recording.close()
   t.match(trouble, /^records of a lane that died are not made: ENOENT/)

@@ -9,7 +9,7 @@ import type { Test } from 'tap'
 import { Lane } from '../../src/lane/lane.ts'
 import { resolveOptions } from '../../src/options.ts'
 import type { RolltapeOptions } from '../../src/options.ts'
-import { SharedTables, makeSharedMemory } from '../../src/supervisor/shared.ts'
+import { makeCounters, makeSharedMemory } from '../../src/supervisor/shared.ts'
 import { realDisk } from '../../src/tape/disk.ts'
 import type { Disk } from '../../src/tape/disk.ts'
 import { workerUrl } from '../../src/workers.ts'
@@ -99,8 +99,22 @@ export async function startLane(
   const lane = await Lane.start({
     lane: 0,
     config,
-    tables: new SharedTables(makeSharedMemory()),
-    recording: { folder, recordingId: 'test', firstSegment: 1, appender: appender.threadId },
+    counters: makeCounters(),
+    order: {
+      generation: 1,
+      mode: config.mode,
+      onMiss: config.onMiss,
+      endsLive: false,
+      overrides: new Map(),
+      replay: undefined,
+      recording: {
+        folder,
+        recordingId: 'test',
+        firstSegment: 1,
+        appender: appender.threadId,
+        memory: makeSharedMemory(),
+      },
+    },
     port: 0,
     reusePort: false,
     log: { debug: quiet, warn: quiet, error: quiet },
