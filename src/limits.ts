@@ -120,6 +120,15 @@ export const LANES_MAX = 64
 /** Runs (replays of one recording side by side) that are told apart. Over it: 429. */
 export const RUNS_MAX = 64
 
+/** Releases that a run's ring tells other lanes of; who is further behind forgets its hints. */
+export const RELEASES_MAX = 256
+
+/** Lists of records a lane remembers its place in, per run; over it all are found anew. */
+export const LISTS_HINTED_MAX = 65_536
+
+/** Sets of rules (e.g. last turns) a lane keeps such places for; over it all are found anew. */
+export const RULES_HINTED_MAX = 16
+
 /** Recorded answers a lane keeps at hand, in bytes of their bodies; the least recent go. */
 export const ANSWERS_CACHED_BYTES_MAX = 64 * MiB
 

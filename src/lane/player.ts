@@ -15,15 +15,10 @@ import type { AskedForm, PlayTask, PlayedAnswer } from '../replay/answer.ts'
 import type { IgnoreRules } from '../replay/canonical.ts'
 import { Claims } from '../replay/claims.ts'
 import type { ClaimsMemory, RunClaims } from '../replay/claims.ts'
-import {
-  IS_SHAPED,
-  IS_STREAM,
-  IS_TRUNCATED,
-  IS_UNUSABLE,
-  ReplayIndex,
-} from '../replay/index-table.ts'
+import { LIST, ReplayIndex } from '../replay/index-table.ts'
 import type { IndexMemory } from '../replay/index-table.ts'
 import type { RequestPlace } from '../replay/explain-task.ts'
+import { IS_SHAPED, IS_STREAM, IS_TRUNCATED, IS_UNUSABLE } from '../replay/packed.ts'
 import { bodyDigest, canonicalKey, keyHead, rawKey } from '../replay/key.ts'
 import type { Key } from '../replay/key.ts'
 import { select } from '../replay/select.ts'
@@ -122,7 +117,7 @@ export class Player {
     const head = keyHead(request.method, request.target)
     const raw = rawKey(head, bodyDigest(request.body))
     const inSequence = this.#options.match === 'sequence' && request.isGeneration
-    const known = inSequence || this.#index.first('raw', raw) >= 0
+    const known = inSequence || this.#index.hasRaw(raw)
     const canonical = known ? undefined : await this.#canonical(head, request.body)
     const isBroken = inSequence
       ? !readsAsObject(request.body)
@@ -199,13 +194,20 @@ export class Player {
   }
 
   #placesFor(session: string): RequestPlace[] {
-    const own = this.#index.sessionNumber(session)
+    const index = this.#index
+    const own = index.sessionNumber(session)
     const near: number[] = []
+    for (let record = own === undefined ? -1 : index.firstOf(own); record >= 0;) {
+      if (near.push(record) >= EXPLAIN_CANDIDATES_MAX) break
+      record = index.next(LIST.session, record)
+    }
     const far: number[] = []
-    for (let record = 0; record < this.#index.count; record++) {
-      if (near.length + far.length >= EXPLAIN_CANDIDATES_MAX) break
-      if (own !== undefined && this.#index.session(record) === own) near.push(record)
-      else if (far.length < EXPLAIN_CANDIDATES_MAX / 2) far.push(record)
+    const room = Math.min(EXPLAIN_CANDIDATES_MAX - near.length, EXPLAIN_CANDIDATES_MAX / 2)
+    for (let session = 0; far.length < room && session < index.sessions.length; session++) {
+      let record = session === own ? -1 : index.firstOf(session)
+      for (; record >= 0 && far.length < room; record = index.next(LIST.session, record)) {
+        far.push(record)
+      }
     }
     return [...near, ...far].map((record) => {
       const { lineOffset, lineBytes, segment, offset } = this.#index.entry(record)

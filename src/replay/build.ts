@@ -13,19 +13,10 @@ import { readRecordLines } from '../trajectory/jsonl.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
 import { readTapeRecords } from '../trajectory/tape-records.ts'
 import type { IgnoreRules } from './canonical.ts'
-import {
-  IS_GENERATION,
-  IS_PARTIAL,
-  IS_SHAPED,
-  IS_STREAM,
-  IS_TRUNCATED,
-  IS_UNUSABLE,
-  makeIndex,
-} from './index-table.ts'
-import type { IndexEntry, IndexMemory } from './index-table.ts'
-import { NO_KEY, canonicalKeyOf, keyHead, rawKey } from './key.ts'
-import { readSourceLine } from './source-line.ts'
-import type { SourceLine } from './source-line.ts'
+import { joinIndex } from './index-join.ts'
+import type { IndexMemory } from './index-table.ts'
+import { packRecord } from './pack-record.ts'
+import { Packer } from './packed.ts'
 
 /** A replay source, ready to be played. */
 export interface ReplaySource {
@@ -125,31 +116,11 @@ function missing(file: string): RolltapeError {
   })
 }
 
-/** Numbers for names, from 0, by first sight. */
-class Numbering {
-  readonly names: string[] = []
-  readonly #numbers = new Map<string, number>()
-
-  of(name: string): number {
-    const known = this.#numbers.get(name)
-    if (known !== undefined) return known
-    this.#numbers.set(name, this.names.length)
-    return this.names.push(name) - 1
-  }
-}
-
 /** Gathers entries. */
 class Builder {
   readonly #ignore: IgnoreRules
   readonly #onTape: ReadonlySet<string>
-  readonly #sessions = new Numbering()
-  readonly #segments = new Numbering()
-  readonly #models = new Numbering()
-  readonly #entries: IndexEntry[] = []
-  /** Turns of this part of a file of turn lines; a turn that comes again begins another part. */
-  #turns = new Set<string>()
-  #turnsFrom = 0
-  #seqMax = 0
+  readonly #packer = new Packer()
 
   /** `onTape` has the names of the segments that are there. */
   constructor(ignore: IgnoreRules, onTape: ReadonlySet<string>) {
@@ -159,74 +130,10 @@ class Builder {
 
   /** Takes a record; returns why it is none. `offset` is -1 where there is no line. */
   add(record: StoredRecord, offset: number, length: number): string | undefined {
-    const line = readSourceLine(record)
-    if (typeof line === 'string') return line
-    const head = keyHead(line.method, line.target)
-    const segment = record.tape?.segment ?? ''
-    const onTape = this.#onTape.has(segment)
-    this.#entries.push({
-      rawKey: line.digest === undefined ? NO_KEY : rawKey(head, line.digest),
-      canonicalKey:
-        line.request === undefined ? NO_KEY : canonicalKeyOf(head, line.request, this.#ignore),
-      session: this.#sessions.of(line.session),
-      turn: line.turn,
-      seq: this.#seqOf(line),
-      segment: onTape ? this.#segments.of(segment) : -1,
-      offset: onTape ? (record.tape?.end ?? 0) : 0,
-      lineOffset: offset,
-      lineBytes: length,
-      flags: flagsOf(line, onTape),
-      status: line.status ?? 0,
-      model: line.model === null ? -1 : this.#models.of(line.model),
-    })
-    return undefined
+    return packRecord(this.#packer, record, { offset, length }, this.#ignore)
   }
 
   build(): IndexMemory {
-    return makeIndex(this.#entries, {
-      sessions: this.#sessions.names,
-      segments: this.#segments.names,
-      models: this.#models.names,
-    })
+    return joinIndex([{ ...this.#packer.take(), file: 0 }], this.#onTape)
   }
-
-  /**
-   * Turn lines are written as turns end, so their numbers count; a recorder that was started again
-   * begins at 1. Other lines without a number stand in the order of the file.
-   */
-  #seqOf(line: SourceLine): number {
-    let seq = line.seq ?? this.#seqMax + 1
-    if (line.writer === 'turns' && line.turn > 0) {
-      const turn = `${line.turn} ${line.session}`
-      if (this.#turns.has(turn)) {
-        this.#turns = new Set()
-        this.#turnsFrom = this.#seqMax
-      }
-      this.#turns.add(turn)
-      seq = this.#turnsFrom + line.turn
-    }
-    this.#seqMax = Math.max(this.#seqMax, seq)
-    return seq
-  }
-}
-
-const SHAPED: ReadonlySet<string> = new Set([
-  'openai.chat',
-  'openai.completions',
-  'openai.responses',
-  'anthropic.messages',
-])
-
-function flagsOf(line: SourceLine, onTape: boolean): number {
-  const { outcome } = line
-  const partial = outcome === 'client_gone' || outcome === 'incomplete' || outcome === 'cancelled'
-  const unusable = onTape ? line.status === null : line.response.kind === 'none'
-  return (
-    (line.isGeneration ? IS_GENERATION : 0) |
-    (line.isStream ? IS_STREAM : 0) |
-    (partial ? IS_PARTIAL : 0) |
-    (line.isCut ? IS_TRUNCATED : 0) |
-    (unusable ? IS_UNUSABLE : 0) |
-    (SHAPED.has(line.protocol) ? IS_SHAPED : 0)
-  )
 }

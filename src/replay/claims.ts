@@ -1,7 +1,7 @@
 /**
  * Who has taken which record: one state byte per record and run, moved by compare-and-swap, so that
  * lanes on any thread agree without a message. Beside it, which asking session each recorded one is
- * bound to, per run.
+ * bound to, per run, and what was given back.
  *
  *   free ──claim──▶ claimed ──use──▶ used        release: claimed ──▶ free
  *
@@ -11,11 +11,13 @@
 import { RolltapeError } from '../errors.ts'
 import { hash64 } from '../hash.ts'
 import { RUNS_MAX } from '../limits.ts'
+import { Hints } from './hints.ts'
+import type { ReplayIndex } from './index-table.ts'
+import { RELEASES_WORDS, Releases } from './releases.ts'
 
 const FREE = 0
 const CLAIMED = 1
-/** State byte of a record that has been given to its end. */
-export const USED = 2
+const USED = 2
 
 /** Words of a run's head: the two halves of its name's hash. */
 const HEAD_WORDS = 2
@@ -25,6 +27,9 @@ export interface ClaimsMemory {
   readonly runs: SharedArrayBuffer
   readonly states: SharedArrayBuffer
   readonly bindings: SharedArrayBuffer
+  /** By asking session, the recorded one it may be bound to, plus one (open addressing). */
+  readonly asking: SharedArrayBuffer
+  readonly releases: SharedArrayBuffer
 }
 
 /** Makes memory for the claims on `records` records of `sessions` sessions. */
@@ -33,19 +38,49 @@ export function makeClaimsMemory(records: number, sessions: number): ClaimsMemor
     runs: new SharedArrayBuffer(RUNS_MAX * HEAD_WORDS * 4),
     states: new SharedArrayBuffer(Math.max(1, RUNS_MAX * records)),
     bindings: new SharedArrayBuffer(Math.max(1, RUNS_MAX * sessions) * HEAD_WORDS * 4),
+    asking: new SharedArrayBuffer(RUNS_MAX * askingSlots(sessions) * 4),
+    releases: new SharedArrayBuffer(RUNS_MAX * RELEASES_WORDS * 4),
   }
+}
+
+function askingSlots(sessions: number): number {
+  return Math.max(4, sessions * 2)
+}
+
+/** Views of one run's part of the memory. */
+interface RunViews {
+  readonly states: Uint8Array
+  readonly bindings: Int32Array
+  readonly asking: Int32Array
+  readonly releases: Int32Array
 }
 
 /** The claims of one run. */
 export class RunClaims {
+  /** Where to begin in lists; right after {@link catchUp}. */
+  readonly hints = new Hints()
   readonly #states: Uint8Array
   readonly #bindings: Int32Array
-  /** Binding slot by asking session, as this thread has learnt them. */
+  readonly #asking: Int32Array
+  readonly #releases: Releases
+  /** Recorded session by asking one, as this thread has learnt them. */
   readonly #bound = new Map<string, number>()
+  /** All recorded sessions before this one are bound. */
+  #unboundFrom = 0
 
-  constructor(states: Uint8Array, bindings: Int32Array) {
+  constructor({ states, bindings, asking, releases }: RunViews) {
     this.#states = states
     this.#bindings = bindings
+    this.#asking = asking
+    this.#releases = new Releases(releases)
+  }
+
+  /** Hears of what others have given back; to be called before hints are relied on. */
+  catchUp(index: ReplayIndex): void {
+    this.#releases.catchUp(
+      (record) => this.hints.lower(index, record),
+      () => this.#forget(),
+    )
   }
 
   /** Takes a free record; false when somebody else has it. */
@@ -60,7 +95,8 @@ export class RunClaims {
 
   /** Gives a claimed record back. */
   release(record: number): void {
-    Atomics.compareExchange(this.#states, record, CLAIMED, FREE)
+    if (Atomics.compareExchange(this.#states, record, CLAIMED, FREE) !== CLAIMED) return
+    this.#releases.tell(record)
   }
 
   isFree(record: number): boolean {
@@ -75,15 +111,9 @@ export class RunClaims {
   bound(asking: string): number {
     const known = this.#bound.get(asking)
     if (known !== undefined) return known
-    const [low, high] = hash64(asking)
-    for (let session = 0; session * HEAD_WORDS < this.#bindings.length; session++) {
-      const at = session * HEAD_WORDS
-      if (this.#bindings[at] === low && this.#bindings[at + 1] === high) {
-        this.#bound.set(asking, session)
-        return session
-      }
-    }
-    return -1
+    const session = this.#lookUp(hash64(asking))
+    if (session >= 0) this.#bound.set(asking, session)
+    return session
   }
 
   /** True when no asking session is bound to this recorded one. */
@@ -91,12 +121,24 @@ export class RunClaims {
     return Atomics.load(this.#bindings, session * HEAD_WORDS) === 0
   }
 
+  /** The lowest recorded session that nobody is bound to, or -1. */
+  firstUnbound(): number {
+    const sessions = this.#bindings.length / HEAD_WORDS
+    while (this.#unboundFrom < sessions && !this.isUnbound(this.#unboundFrom)) this.#unboundFrom++
+    return this.#unboundFrom < sessions ? this.#unboundFrom : -1
+  }
+
   /** Binds an asking session to a recorded one; false when that one was bound meanwhile. */
   bind(session: number, asking: string): boolean {
-    const [low, high] = hash64(asking)
+    const hash = hash64(asking)
     const at = session * HEAD_WORDS
-    if (Atomics.compareExchange(this.#bindings, at, 0, low) !== 0) return false
-    Atomics.store(this.#bindings, at + 1, high)
+    if (Atomics.compareExchange(this.#bindings, at, 0, hash[0]) !== 0) return false
+    Atomics.store(this.#bindings, at + 1, hash[1])
+    const slots = this.#asking.length
+    let slot = (hash[0] >>> 0) % slots
+    for (let left = slots; left > 0; left--, slot = (slot + 1) % slots) {
+      if (Atomics.compareExchange(this.#asking, slot, 0, session + 1) === 0) break
+    }
     this.#bound.set(asking, session)
     return true
   }
@@ -104,8 +146,43 @@ export class RunClaims {
   /** Makes all records free and all sessions unbound again. */
   reset(): void {
     this.#states.fill(FREE)
+    this.#asking.fill(0)
     this.#bindings.fill(0)
+    this.#releases.tellAll()
+    this.#forget()
+  }
+
+  /** Makes all claimed records free again; those that were used stay so. */
+  freeClaimed(): void {
+    for (let record = 0; record < this.#states.length; record++) {
+      Atomics.compareExchange(this.#states, record, CLAIMED, FREE)
+    }
+    this.#releases.tellAll()
+  }
+
+  /** Sets the bytes of all records that were used. */
+  markUsed(used: Uint8Array): void {
+    for (const [record, state] of this.#states.entries()) if (state === USED) used[record] = 1
+  }
+
+  /** Each session that is bound stands behind its hash's slot, no empty one between. */
+  #lookUp(hash: readonly [number, number]): number {
+    const slots = this.#asking.length
+    let slot = (hash[0] >>> 0) % slots
+    for (let left = slots; left > 0; left--, slot = (slot + 1) % slots) {
+      const session = Atomics.load(this.#asking, slot) - 1
+      if (session < 0) return -1
+      const at = session * HEAD_WORDS
+      if (Atomics.load(this.#bindings, at) !== hash[0]) continue
+      if (Atomics.load(this.#bindings, at + 1) === hash[1]) return session
+    }
+    return -1
+  }
+
+  #forget(): void {
+    this.hints.drop()
     this.#bound.clear()
+    this.#unboundFrom = 0
   }
 }
 
@@ -131,21 +208,29 @@ export class Claims {
   run(name: string): RunClaims {
     const known = this.#known.get(name)
     if (known) return known
-    const slot = this.#slot(name)
-    const { states, bindings } = this.#memory
-    const run = new RunClaims(
-      new Uint8Array(states, slot * this.#records, this.#records),
-      new Int32Array(bindings, slot * this.#sessions * HEAD_WORDS * 4, this.#sessions * HEAD_WORDS),
-    )
+    const run = this.#at(this.#slot(name))
     this.#known.set(name, run)
     return run
   }
 
-  /** Numbers of the runs there are; for counting over all of them. */
-  *all(): Generator<Uint8Array> {
+  /** The claims of all runs there are. */
+  *all(): Generator<RunClaims> {
     for (let slot = 0; slot < RUNS_MAX && this.#runs[slot * HEAD_WORDS] !== 0; slot++) {
-      yield new Uint8Array(this.#memory.states, slot * this.#records, this.#records)
+      yield this.#at(slot)
     }
+  }
+
+  #at(slot: number): RunClaims {
+    const { states, bindings, asking, releases } = this.#memory
+    const sessions = this.#sessions
+    const view = (memory: SharedArrayBuffer, words: number): Int32Array =>
+      new Int32Array(memory, slot * words * 4, words)
+    return new RunClaims({
+      states: new Uint8Array(states, slot * this.#records, this.#records),
+      bindings: view(bindings, sessions * HEAD_WORDS),
+      asking: view(asking, askingSlots(sessions)),
+      releases: view(releases, RELEASES_WORDS),
+    })
   }
 
   #slot(name: string): number {
@@ -165,12 +250,5 @@ export class Claims {
       'over_capacity',
       `${RUNS_MAX} runs of this recording are known, which is the most; start rolltape anew`,
     )
-  }
-}
-
-/** Makes all claimed records of a run free again; those that were used stay so. */
-export function freeClaimed(states: Uint8Array): void {
-  for (let record = 0; record < states.length; record++) {
-    Atomics.compareExchange(states, record, CLAIMED, FREE)
   }
 }

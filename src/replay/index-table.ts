@@ -2,11 +2,39 @@
  * The replay index: what a lane must know of every record to choose one, in shared memory that all
  * lanes read. Bodies stay on disk.
  *
- * One record takes 96 bytes here. Records stand in the order of their `seq`; those with the same
- * key are chained in that order. Lookup tables map a key to its chain's first record (open
- * addressing, twice as many slots as records).
+ * A record takes 104 bytes here, and 32 in tables. Records stand in the order of their `seq`, and
+ * each is in six lists, in that order too: those with its raw key, with its canonical key and form,
+ * both again within its session, those of its session, and all. Each list is chained from its first
+ * record on, which a table finds (open addressing, twice as many slots as records).
  */
 import type { Key } from './key.ts'
+import { AT, IS_STREAM, PACKED_WORDS, flagsOf, readLong, statusOf } from './packed.ts'
+
+/** Words of a record: as packed, its file, its place in five lists. */
+export const INDEX_WORDS = PACKED_WORDS + 6
+/** Which of the source's files its line is in. */
+export const AT_FILE = PACKED_WORDS
+/** Number of the next record in the lists 0 to 4, plus one; 0 where there is none. */
+export const AT_NEXT = PACKED_WORDS + 1
+
+/** The lists a record is in. */
+export const LIST = {
+  raw: 0,
+  rawOfSession: 1,
+  canonical: 2,
+  canonicalOfSession: 3,
+  session: 4,
+  all: 5,
+} as const
+
+/** One of the lists. */
+export type List = (typeof LIST)[keyof typeof LIST]
+
+/** The lists that are found by a key. */
+export type KeyList = 0 | 1 | 2 | 3
+
+/** All lists that are found by a key. */
+export const KEY_LISTS: readonly KeyList[] = [0, 1, 2, 3]
 
 /** What is known of one record. */
 export interface IndexEntry {
@@ -20,42 +48,25 @@ export interface IndexEntry {
   readonly segment: number
   /** Offset of its last frame. */
   readonly offset: number
-  /** Where its line stands in the `.jsonl`; -1 when the source is a tape alone. */
+  /** Number of the file its line is in. */
+  readonly file: number
+  /** Where its line stands in that file; -1 when the source is a tape alone. */
   readonly lineOffset: number
   readonly lineBytes: number
   readonly flags: number
   readonly status: number
-  /** Number of the model in {@link ReplayIndex.models}; -1 when none is known. */
+  /** Number of the model in {@link IndexMemory.models}; -1 when none is known. */
   readonly model: number
 }
-
-/** A call that makes the model produce. */
-export const IS_GENERATION = 1
-/** The answer broke off: it replays its bytes, then the socket is destroyed. */
-export const IS_TRUNCATED = 2
-/** Served only with `replayPartial`. */
-export const IS_PARTIAL = 4
-/** There is nothing to answer with. */
-export const IS_UNUSABLE = 8
-/** The answer was a stream. */
-export const IS_STREAM = 16
-/** A protocol whose answers can be given streamed or whole, however they were recorded. */
-export const IS_SHAPED = 32
-
-const WORDS = 24
-const AT = { raw: 0, canonical: 4, session: 8, turn: 9, seq: 10, segment: 12, offset: 13 } as const
-const AT_LINE = { offset: 15, bytes: 17, flags: 18, status: 19 } as const
-const NEXT_RAW = 20
-const NEXT_CANONICAL = 21
-const MODEL = 22
-const TWO_32 = 2 ** 32
 
 /** The memory of an index, as it is handed to a lane's thread. */
 export interface IndexMemory {
   readonly count: number
   readonly entries: SharedArrayBuffer
-  readonly rawTable: SharedArrayBuffer
-  readonly canonicalTable: SharedArrayBuffer
+  /** The tables of the lists that are found by a key. */
+  readonly tables: readonly SharedArrayBuffer[]
+  /** First record of each session, plus one. */
+  readonly sessionFirst: SharedArrayBuffer
   readonly sessions: readonly string[]
   readonly segments: readonly string[]
   readonly models: readonly string[]
@@ -64,8 +75,29 @@ export interface IndexMemory {
 /** What the numbers in entries stand for. */
 export type IndexNames = Pick<IndexMemory, 'sessions' | 'segments' | 'models'>
 
-/** Which of the two keys. */
-export type KeyKind = 'raw' | 'canonical'
+/** Slots of a table for so many records. */
+export function tableSlots(records: number): number {
+  return Math.max(8, records * 2)
+}
+
+/** Where a key's list is looked for first. */
+export function slotOf(list: KeyList, key0: number, session: number, isStream: boolean): number {
+  let hash = key0
+  if (list === LIST.rawOfSession || list === LIST.canonicalOfSession) {
+    hash ^= Math.imul(session + 1, 0x9e3779b1)
+  }
+  return (list >= LIST.canonical && isStream ? ~hash : hash) >>> 0
+}
+
+/** True when two records of an index are in the same list of this kind. */
+export function areListed(words: Int32Array, list: KeyList, one: number, other: number): boolean {
+  const at = list < LIST.canonical ? AT.raw : AT.canonical
+  const [a, b] = [one * INDEX_WORDS, other * INDEX_WORDS]
+  for (let i = at; i < at + 4; i++) if (words[a + i] !== words[b + i]) return false
+  if ((list & 1) === 1 && words[a + AT.session] !== words[b + AT.session]) return false
+  if (list < LIST.canonical) return true
+  return (((words[a + AT.flags] ?? 0) ^ (words[b + AT.flags] ?? 0)) & IS_STREAM) === 0
+}
 
 /** Reads an index. */
 export class ReplayIndex {
@@ -74,7 +106,8 @@ export class ReplayIndex {
   readonly sessions: readonly string[]
   readonly segments: readonly string[]
   readonly #words: Int32Array
-  readonly #tables: Record<KeyKind, Int32Array>
+  readonly #tables: readonly Int32Array[]
+  readonly #sessionFirst: Int32Array
   readonly #sessionNumbers: ReadonlyMap<string, number>
 
   constructor(memory: IndexMemory) {
@@ -83,10 +116,8 @@ export class ReplayIndex {
     this.sessions = memory.sessions
     this.segments = memory.segments
     this.#words = new Int32Array(memory.entries)
-    this.#tables = {
-      raw: new Int32Array(memory.rawTable),
-      canonical: new Int32Array(memory.canonicalTable),
-    }
+    this.#tables = memory.tables.map((table) => new Int32Array(table))
+    this.#sessionFirst = new Int32Array(memory.sessionFirst)
     this.#sessionNumbers = new Map(memory.sessions.map((name, i) => [name, i]))
   }
 
@@ -95,18 +126,44 @@ export class ReplayIndex {
     return this.#sessionNumbers.get(name)
   }
 
-  /** First record with this key, or -1. */
-  first(kind: KeyKind, key: Key): number {
-    const table = this.#tables[kind]
-    for (let slot = slotOf(key, table.length); ; slot = (slot + 1) % table.length) {
+  /** True when a record has this raw key. */
+  hasRaw(key: Key): boolean {
+    return this.first(LIST.raw, key, 0, false) >= 0
+  }
+
+  /**
+   * First record of the list of a key, or -1. `session` counts in the lists of a session,
+   * `isStream` in the canonical ones.
+   */
+  first(list: KeyList, key: Key, session: number, isStream: boolean): number {
+    const table = this.#tables[list] as Int32Array
+    const slots = table.length
+    let slot = Math.floor((slotOf(list, key[0], session, isStream) / 2 ** 32) * slots)
+    for (; ; slot = slot + 1 === slots ? 0 : slot + 1) {
       const record = (table[slot] ?? 0) - 1
-      if (record < 0 || this.hasKey(record, kind, key)) return record
+      if (record < 0 || this.#isIn(record, list, key, session, isStream)) return record
     }
   }
 
-  /** The next record with the same key, or -1. */
-  next(kind: KeyKind, record: number): number {
-    return this.#word(record, kind === 'raw' ? NEXT_RAW : NEXT_CANONICAL) - 1
+  /** First record of a session, or -1. */
+  firstOf(session: number): number {
+    return (this.#sessionFirst[session] ?? 0) - 1
+  }
+
+  /** The next record in a list, or -1. */
+  next(list: List, record: number): number {
+    if (list === LIST.all) return record + 1 < this.count ? record + 1 : -1
+    return this.#word(record, AT_NEXT + list) - 1
+  }
+
+  /** The first record of the list of this kind that a record is in. */
+  head(list: List, record: number): number {
+    if (list === LIST.all) return 0
+    if (list === LIST.session) return this.firstOf(this.session(record))
+    const at = record * INDEX_WORDS + (list < LIST.canonical ? AT.raw : AT.canonical)
+    const [a = 0, b = 0, c = 0, d = 0] = this.#words.subarray(at, at + 4)
+    const isStream = (this.flags(record) & IS_STREAM) !== 0
+    return this.first(list, [a, b, c, d], this.session(record), isStream)
   }
 
   session(record: number): number {
@@ -119,18 +176,18 @@ export class ReplayIndex {
   }
 
   flags(record: number): number {
-    return this.#word(record, AT_LINE.flags)
+    return flagsOf(this.#word(record, AT.flags))
   }
 
   /** The model that was asked; undefined when none is known. */
   model(record: number): string | undefined {
-    return this.memory.models[this.#word(record, MODEL)]
+    return this.memory.models[this.#word(record, AT.model)]
   }
 
   /** All of a record's entry. */
   entry(record: number): IndexEntry {
     const word = (at: number): number => this.#word(record, at)
-    const long = (at: number): number => word(at + 1) * TWO_32 + (word(at) >>> 0)
+    const long = (at: number): number => readLong(this.#words, record * INDEX_WORDS + at)
     return {
       rawKey: [word(0), word(1), word(2), word(3)],
       canonicalKey: [word(4), word(5), word(6), word(7)],
@@ -139,92 +196,23 @@ export class ReplayIndex {
       seq: long(AT.seq),
       segment: word(AT.segment),
       offset: long(AT.offset),
-      lineOffset: long(AT_LINE.offset),
-      lineBytes: word(AT_LINE.bytes),
-      flags: word(AT_LINE.flags),
-      status: word(AT_LINE.status),
-      model: word(MODEL),
+      file: word(AT_FILE),
+      lineOffset: long(AT.lineOffset),
+      lineBytes: word(AT.lineBytes),
+      flags: flagsOf(word(AT.flags)),
+      status: statusOf(word(AT.flags)),
+      model: word(AT.model),
     }
   }
 
   #word(record: number, at: number): number {
-    return this.#words[record * WORDS + at] ?? 0
+    return this.#words[record * INDEX_WORDS + at] ?? 0
   }
 
-  /** True when the record has this key. */
-  hasKey(record: number, kind: KeyKind, key: Key): boolean {
-    const at = AT[kind]
-    return (
-      this.#word(record, at) === key[0] &&
-      this.#word(record, at + 1) === key[1] &&
-      this.#word(record, at + 2) === key[2] &&
-      this.#word(record, at + 3) === key[3]
-    )
+  #isIn(record: number, list: KeyList, key: Key, session: number, isStream: boolean): boolean {
+    const at = list < LIST.canonical ? AT.raw : AT.canonical
+    for (let i = 0; i < 4; i++) if (this.#word(record, at + i) !== key[i]) return false
+    if ((list & 1) === 1 && this.session(record) !== session) return false
+    return list < LIST.canonical || ((this.flags(record) & IS_STREAM) !== 0) === isStream
   }
-}
-
-/** Makes an index out of entries. They are put in the order of `seq`. */
-export function makeIndex(entries: readonly IndexEntry[], names: IndexNames): IndexMemory {
-  const sorted = [...entries].sort((a, b) => a.seq - b.seq)
-  const slots = Math.max(8, sorted.length * 2)
-  const memory: IndexMemory = {
-    count: sorted.length,
-    entries: new SharedArrayBuffer(Math.max(1, sorted.length) * WORDS * 4),
-    rawTable: new SharedArrayBuffer(slots * 4),
-    canonicalTable: new SharedArrayBuffer(slots * 4),
-    sessions: names.sessions,
-    segments: names.segments,
-    models: names.models,
-  }
-  const words = new Int32Array(memory.entries)
-  for (const [record, entry] of sorted.entries()) writeEntry(words, record * WORDS, entry)
-  chain(words, new Int32Array(memory.rawTable), sorted, 'raw')
-  chain(words, new Int32Array(memory.canonicalTable), sorted, 'canonical')
-  return memory
-}
-
-function writeEntry(words: Int32Array, at: number, entry: IndexEntry): void {
-  const long = (offset: number, value: number): void => {
-    words[at + offset] = (value % TWO_32) | 0
-    words[at + offset + 1] = Math.floor(value / TWO_32)
-  }
-  words.set(entry.rawKey, at + AT.raw)
-  words.set(entry.canonicalKey, at + AT.canonical)
-  words[at + AT.session] = entry.session
-  words[at + AT.turn] = entry.turn
-  long(AT.seq, entry.seq)
-  words[at + AT.segment] = entry.segment
-  long(AT.offset, entry.offset)
-  long(AT_LINE.offset, entry.lineOffset)
-  words[at + AT_LINE.bytes] = entry.lineBytes
-  words[at + AT_LINE.flags] = entry.flags
-  words[at + AT_LINE.status] = entry.status
-  words[at + MODEL] = entry.model
-}
-
-/** Chains the records of each key, from the last to the first so that each becomes the head. */
-function chain(
-  words: Int32Array,
-  table: Int32Array,
-  sorted: readonly IndexEntry[],
-  kind: KeyKind,
-): void {
-  const next = kind === 'raw' ? NEXT_RAW : NEXT_CANONICAL
-  for (let record = sorted.length - 1; record >= 0; record--) {
-    const entry = sorted[record] as IndexEntry
-    const key = kind === 'raw' ? entry.rawKey : entry.canonicalKey
-    if (key.every((word) => word === 0)) continue
-    let slot = slotOf(key, table.length)
-    for (; table[slot] !== 0; slot = (slot + 1) % table.length) {
-      const head = sorted[(table[slot] ?? 0) - 1] as IndexEntry
-      const other = kind === 'raw' ? head.rawKey : head.canonicalKey
-      if (other.every((word, i) => word === key[i])) break
-    }
-    words[record * WORDS + next] = table[slot] ?? 0
-    table[slot] = record + 1
-  }
-}
-
-function slotOf(key: Key, slots: number): number {
-  return (key[0] >>> 0) % slots
 }

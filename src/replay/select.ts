@@ -1,11 +1,17 @@
 /**
  * Which record answers a request: by key or in sequence, within the session it is bound to, each
- * record once per run. Pure but for the claims it makes.
+ * record once per run. Pure but for the claims it makes, and for hints where to begin in long lists.
  */
 import type { RunClaims } from './claims.ts'
-import { IS_GENERATION, IS_PARTIAL, IS_STREAM, IS_UNUSABLE } from './index-table.ts'
-import type { KeyKind, ReplayIndex } from './index-table.ts'
+import { WANTED } from './hints.ts'
+import type { ListSum, Wanted } from './hints.ts'
+import { LIST } from './index-table.ts'
+import type { List, ReplayIndex } from './index-table.ts'
 import type { Key } from './key.ts'
+import { IS_GENERATION, IS_PARTIAL, IS_UNUSABLE } from './packed.ts'
+
+/** Which of the two keys. */
+export type KeyKind = 'raw' | 'canonical'
 
 /** How records are chosen. */
 export type MatchPolicy = 'sequence' | 'keyed' | 'pooled'
@@ -52,6 +58,21 @@ export type Choice =
 /** Any recorded session. */
 const ANY = -2
 
+/** All that a selection goes by. */
+interface Selection {
+  readonly index: ReplayIndex
+  readonly claims: RunClaims
+  readonly asked: Asked
+  readonly options: SelectOptions
+}
+
+/** A list of records with one key, to be gone through from its head. */
+interface Listed {
+  readonly list: List
+  readonly head: number
+  readonly how: KeyKind
+}
+
 /** Chooses and claims a record. */
 export function select(
   index: ReplayIndex,
@@ -59,58 +80,68 @@ export function select(
   asked: Asked,
   options: SelectOptions,
 ): Choice {
-  if (options.match === 'sequence' && asked.isGeneration) {
-    return inSequence(index, claims, asked, options)
-  }
+  const selection: Selection = { index, claims, asked, options }
+  const { onUnusable, replayPartial, turnMax } = options
+  claims.hints.under(options, () => `${onUnusable} ${replayPartial} ${turnMax}`)
+  claims.catchUp(index)
+  if (options.match === 'sequence' && asked.isGeneration) return inSequence(selection)
   const pooled = options.match === 'pooled' || options.sessionMatch === 'pooled'
-  const session = pooled ? ANY : sessionFor(index, claims, asked, options)
+  const session = pooled ? ANY : sessionFor(selection)
   if (session === -1) return { kind: 'missed' }
-  let seen = 0
-  let last = -1
-  let lastHow: KeyKind = 'raw'
-  let unusable: Choice | undefined
-  for (const [kind, record] of candidates(index, asked)) {
-    if (session !== ANY && index.session(record) !== session) continue
-    if (!isServed(index, record, options)) continue
-    if (!asked.isGeneration) {
-      const choice = { kind: 'record', record, how: kind, claimed: false } as const
-      if ((index.flags(record) & IS_UNUSABLE) === 0) return choice
-      unusable ??= choice
-      continue
-    }
-    if (asked.isRetry && !claims.isFree(record) && !claims.isUsed(record)) {
-      return { kind: 'record', record, how: kind, claimed: true }
-    }
-    if (claims.claim(record)) return { kind: 'record', record, how: kind, claimed: true }
-    seen++
-    last = record
-    lastHow = kind
+  const lists = listsOf(selection, session)
+  return asked.isGeneration ? claimed(selection, lists) : unclaimed(selection, lists)
+}
+
+/** The first record that is free. A retry takes over what its first try has claimed. */
+function claimed(selection: Selection, lists: readonly Listed[]): Choice {
+  const { claims, asked, options } = selection
+  const wanted = asked.isRetry ? WANTED.unused : WANTED.free
+  for (const listed of lists) {
+    const record = walk(selection, listed, wanted, (record) => {
+      if (!isServed(selection, record)) return 'skip'
+      if (asked.isRetry && !claims.isFree(record)) return claims.isUsed(record) ? 'skip' : 'take'
+      return claims.isFree(record) && claims.claim(record) ? 'take' : 'skip'
+    })
+    if (record >= 0) return { kind: 'record', record, how: listed.how, claimed: true }
   }
-  if (unusable !== undefined) return unusable
-  if (seen === 0) return { kind: 'missed' }
-  return exhausted({ last, how: lastHow, total: seen }, options)
+  let total = 0
+  let last = -1
+  let how: KeyKind = 'raw'
+  for (const listed of lists) {
+    const sum = sumOf(selection, listed)
+    if (sum.total === 0) continue
+    total += sum.total
+    last = sum.last
+    how = listed.how
+  }
+  return total === 0 ? { kind: 'missed' } : exhausted({ last, how, total }, options)
+}
+
+/** The first record with an answer, else the first; others may be given the same. */
+function unclaimed(selection: Selection, lists: readonly Listed[]): Choice {
+  const sums = lists.map((listed) => ({ ...listed, ...sumOf(selection, listed) }))
+  const usable = sums.find(({ firstUsable }) => firstUsable >= 0)
+  const any = usable ?? sums.find(({ first }) => first >= 0)
+  if (any === undefined) return { kind: 'missed' }
+  const record = usable === undefined ? any.first : usable.firstUsable
+  return { kind: 'record', record, how: any.how, claimed: false }
 }
 
 /** The next record of the session, whatever is asked. */
-function inSequence(
-  index: ReplayIndex,
-  claims: RunClaims,
-  asked: Asked,
-  options: SelectOptions,
-): Choice {
+function inSequence(selection: Selection): Choice {
+  const { index, claims, options } = selection
   const pooled = options.sessionMatch === 'pooled'
-  const session = pooled ? ANY : sessionFor(index, claims, asked, options)
+  const session = pooled ? ANY : sessionFor(selection)
   if (session === -1) return { kind: 'missed' }
-  let total = 0
-  let last = -1
-  for (let record = 0; record < index.count; record++) {
-    if (session !== ANY && index.session(record) !== session) continue
-    if ((index.flags(record) & IS_GENERATION) === 0) continue
-    if (!isServed(index, record, options)) continue
-    total++
-    last = record
-    if (claims.claim(record)) return { kind: 'record', record, how: 'sequence', claimed: true }
-  }
+  const list = session === ANY ? LIST.all : LIST.session
+  const head = session === ANY ? Math.min(0, index.count - 1) : index.firstOf(session)
+  const record = walk(selection, { list, head }, WANTED.free, (record) => {
+    if ((index.flags(record) & IS_GENERATION) === 0) return 'skip'
+    if (!isServed(selection, record)) return 'skip'
+    return claims.isFree(record) && claims.claim(record) ? 'take' : 'skip'
+  })
+  if (record >= 0) return { kind: 'record', record, how: 'sequence', claimed: true }
+  const { last, total } = sumOf(selection, { list, head })
   return exhausted({ last, how: 'sequence', total }, options)
 }
 
@@ -128,61 +159,97 @@ function exhausted(
  * The recorded session that answers this one: its own by name, else (with `bind`) the one it is
  * bound to, else the earliest one that nobody is bound to and that has a free record of this key.
  */
-function sessionFor(
-  index: ReplayIndex,
-  claims: RunClaims,
-  asked: Asked,
-  options: SelectOptions,
-): number {
-  const { sessionMatch, match } = options
+function sessionFor(selection: Selection): number {
+  const { index, claims, asked, options } = selection
   const own = index.sessionNumber(asked.session)
-  if (sessionMatch === 'exact') return own ?? -1
+  if (options.sessionMatch === 'exact') return own ?? -1
   const bound = claims.bound(asked.session)
   if (bound >= 0) return bound
   if (own !== undefined && claims.bind(own, asked.session)) return own
-  if (match === 'sequence') {
-    for (let session = 0; session < index.sessions.length; session++) {
-      if (claims.isUnbound(session) && claims.bind(session, asked.session)) return session
+  if (options.match === 'sequence') {
+    for (let session = claims.firstUnbound(); session >= 0; session = claims.firstUnbound()) {
+      if (claims.bind(session, asked.session)) return session
     }
     return -1
   }
-  for (const [, record] of candidates(index, asked)) {
-    const session = index.session(record)
-    if (isLater(index, record, options)) continue
-    if (!claims.isUnbound(session) || !claims.isFree(record)) continue
-    if (claims.bind(session, asked.session)) return session
+  for (const listed of listsOf(selection, ANY)) {
+    const record = walk(selection, listed, WANTED.bindable, (record) => {
+      const session = index.session(record)
+      if (isLater(selection, record)) return 'skip'
+      if (!claims.isUnbound(session) || !claims.isFree(record)) return 'skip'
+      return claims.bind(session, asked.session) ? 'take' : 'skip'
+    })
+    if (record >= 0) return index.session(record)
   }
   return -1
 }
 
 /**
- * Records with the raw key, then those with the canonical one, those of the asked form first; each
- * in recorded order.
+ * Lists of records with the raw key, then those with the canonical one, those of the asked form
+ * first; each in recorded order.
  */
-function* candidates(index: ReplayIndex, asked: Asked): Generator<[KeyKind, number]> {
-  for (let record = index.first('raw', asked.rawKey); record >= 0;) {
-    yield ['raw', record]
-    record = index.next('raw', record)
-  }
+function listsOf({ index, asked }: Selection, session: number): Listed[] {
+  const [raw, canonical] =
+    session === ANY ? [LIST.raw, LIST.canonical] : [LIST.rawOfSession, LIST.canonicalOfSession]
+  const lists: Listed[] = [
+    { list: raw, head: index.first(raw, asked.rawKey, session, false), how: 'raw' },
+  ]
   const key = asked.canonicalKey
-  if (key === undefined) return
-  for (const isStream of [asked.isStream, !asked.isStream]) {
-    for (let record = index.first('canonical', key); record >= 0;) {
-      if (((index.flags(record) & IS_STREAM) !== 0) === isStream) yield ['canonical', record]
-      record = index.next('canonical', record)
+  if (key !== undefined) {
+    for (const isStream of [asked.isStream, !asked.isStream]) {
+      const head = index.first(canonical, key, session, isStream)
+      lists.push({ list: canonical, head, how: 'canonical' })
     }
   }
+  return lists.filter(({ head }) => head >= 0)
 }
 
-function isServed(index: ReplayIndex, record: number, options: SelectOptions): boolean {
+/** Goes through a list up to the first record that is taken; -1 when none is. */
+function walk(
+  { index, claims }: Selection,
+  { list, head }: Pick<Listed, 'list' | 'head'>,
+  wanted: Wanted,
+  meet: (record: number) => 'take' | 'skip',
+): number {
+  let record = head < 0 ? -1 : claims.hints.start(list, head, wanted)
+  let steps = 0
+  while (record >= 0 && meet(record) !== 'take') {
+    record = index.next(list, record)
+    steps++
+  }
+  claims.hints.learn({ list, head, wanted }, record, steps)
+  return record
+}
+
+/** What a list has to serve in all, taken or not. */
+function sumOf(selection: Selection, { list, head }: Pick<Listed, 'list' | 'head'>): ListSum {
+  const { index, claims } = selection
+  return claims.hints.sum(list, head, () => {
+    let [total, last, first, firstUsable] = [0, -1, -1, -1]
+    const onlyGenerations = list >= LIST.session
+    for (let record = head; record >= 0; record = index.next(list, record)) {
+      const flags = index.flags(record)
+      if (onlyGenerations && (flags & IS_GENERATION) === 0) continue
+      if (!isServed(selection, record)) continue
+      total++
+      last = record
+      if (first < 0) first = record
+      if (firstUsable < 0 && (flags & IS_UNUSABLE) === 0) firstUsable = record
+    }
+    return { total, last, first, firstUsable }
+  })
+}
+
+function isServed(selection: Selection, record: number): boolean {
+  const { index, options } = selection
   const flags = index.flags(record)
   const isPartial = (flags & IS_PARTIAL) !== 0
   // Of an answer that nobody waited for, not even its head came: that is no record to stop at.
   if ((flags & IS_UNUSABLE) !== 0 && (isPartial || options.onUnusable === 'skip')) return false
-  if (isLater(index, record, options)) return false
+  if (isLater(selection, record)) return false
   return options.replayPartial || !isPartial
 }
 
-function isLater(index: ReplayIndex, record: number, { turnMax }: SelectOptions): boolean {
-  return (index.flags(record) & IS_GENERATION) !== 0 && index.turn(record) > turnMax
+function isLater({ index, options }: Selection, record: number): boolean {
+  return (index.flags(record) & IS_GENERATION) !== 0 && index.turn(record) > options.turnMax
 }

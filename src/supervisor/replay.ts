@@ -3,8 +3,9 @@ import type { LaneLog } from '../lane/context.ts'
 import type { LaneReplay } from '../lane/player.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { buildReplaySource } from '../replay/build.ts'
-import { Claims, USED, freeClaimed, makeClaimsMemory } from '../replay/claims.ts'
-import { IS_GENERATION, ReplayIndex } from '../replay/index-table.ts'
+import { Claims, makeClaimsMemory } from '../replay/claims.ts'
+import { ReplayIndex } from '../replay/index-table.ts'
+import { IS_GENERATION } from '../replay/packed.ts'
 import { ignoreRules } from '../replay/profiles.ts'
 import type { Verdict } from '../replay/verdict.ts'
 import { progressLog } from './log.ts'
@@ -38,9 +39,7 @@ export async function openReplay(
 
 /** Frees what a dead lane had claimed and not given to its end. */
 export function freeClaims({ index, claims }: LaneReplay): void {
-  for (const states of new Claims(claims, index.count, index.sessions.length).all()) {
-    freeClaimed(states)
-  }
+  for (const run of new Claims(claims, index.count, index.sessions.length).all()) run.freeClaimed()
 }
 
 /** Counts of all lanes and claims of all runs, as a verdict. */
@@ -50,11 +49,11 @@ export function verdictOf(
   verifies: boolean,
 ): Verdict {
   const table = new ReplayIndex(index)
-  const runs = [...new Claims(claims, index.count, index.sessions.length).all()]
+  const used = new Uint8Array(index.count)
+  for (const run of new Claims(claims, index.count, index.sessions.length).all()) run.markUsed(used)
   let unused = 0
   for (let record = 0; record < index.count; record++) {
-    if ((table.flags(record) & IS_GENERATION) === 0) continue
-    if (!runs.some((states) => states[record] === USED)) unused++
+    if (used[record] === 0 && (table.flags(record) & IS_GENERATION) !== 0) unused++
   }
   return {
     servedExact: counter('servedExact'),

@@ -1,6 +1,6 @@
 // Claims: each record once per run, given back or used, and freed when the lane that held them dies.
 import t from 'tap'
-import { Claims, freeClaimed, makeClaimsMemory } from '../../src/replay/claims.ts'
+import { Claims, makeClaimsMemory } from '../../src/replay/claims.ts'
 import { RUNS_MAX } from '../../src/limits.ts'
 
 t.test('a record is claimed once per run, and free again when it is given back', async (t) => {
@@ -33,7 +33,7 @@ t.test('what a dead lane had claimed is freed, what it had used is not', async (
   run.claim(0)
   run.claim(1)
   run.use(1)
-  for (const states of claims.all()) freeClaimed(states)
+  for (const run of claims.all()) run.freeClaimed()
   t.strictSame([run.isFree(0), run.isFree(1), run.isFree(2)], [true, false, true])
 })
 

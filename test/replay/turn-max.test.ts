@@ -1,11 +1,12 @@
 // Replay up to a turn: generation records of later turns are as if they were not there.
 import t from 'tap'
 import { Claims, makeClaimsMemory } from '../../src/replay/claims.ts'
-import { IS_GENERATION, ReplayIndex, makeIndex } from '../../src/replay/index-table.ts'
-import type { IndexEntry } from '../../src/replay/index-table.ts'
+import { ReplayIndex } from '../../src/replay/index-table.ts'
+import { IS_GENERATION } from '../../src/replay/packed.ts'
 import type { Key } from '../../src/replay/key.ts'
 import { select } from '../../src/replay/select.ts'
 import type { SelectOptions } from '../../src/replay/select.ts'
+import { makeIndex } from '../support/replay-index.ts'
 
 const KEY: Key = [1, 2, 3, 4]
 const OPTIONS: SelectOptions = {
@@ -19,21 +20,15 @@ const OPTIONS: SelectOptions = {
 
 /** A session of so many turns that all ask the same. */
 function turns(count: number, flags = IS_GENERATION) {
-  const entries = Array.from({ length: count }, (_, i): IndexEntry => ({
+  const entries = Array.from({ length: count }, (_, i) => ({
     rawKey: KEY,
     canonicalKey: KEY,
-    session: 0,
+    session: 's',
     turn: i + 1,
     seq: i + 1,
-    segment: -1,
-    offset: 0,
-    lineOffset: 0,
-    lineBytes: 1,
     flags,
-    status: 200,
-    model: -1,
   }))
-  const memory = makeIndex(entries, { sessions: ['s'], segments: [], models: [] })
+  const memory = makeIndex(entries)
   const index = new ReplayIndex(memory)
   const claims = new Claims(makeClaimsMemory(count, 1), count, 1).run('r')
   const isGeneration = flags === IS_GENERATION

@@ -1,0 +1,196 @@
+/**
+ * Joins packed records into an index: names of all parts into one numbering, records by `seq`, the
+ * lists chained. All in typed arrays, so that a million records cost their bytes and no objects.
+ */
+import {
+  AT_FILE,
+  AT_NEXT,
+  INDEX_WORDS,
+  KEY_LISTS,
+  LIST,
+  areListed,
+  slotOf,
+  tableSlots,
+} from './index-table.ts'
+import type { IndexMemory, KeyList } from './index-table.ts'
+import {
+  AT,
+  HAS_NO_HEAD,
+  IS_STREAM,
+  IS_TURN_LINE,
+  IS_UNUSABLE,
+  Numbering,
+  PACKED_WORDS,
+  isNoKey,
+  readLong,
+  writeLong,
+} from './packed.ts'
+import type { PackedRecords } from './packed.ts'
+
+/** Packed records of one of the source's files. */
+export interface IndexPart extends PackedRecords {
+  /** Number of the file. */
+  readonly file: number
+}
+
+/**
+ * Makes an index of parts, which stand in the order of their source. `onTape` has the names of the
+ * segments that are there; a record whose segment is not is answered from its line.
+ */
+export function joinIndex(parts: readonly IndexPart[], onTape: ReadonlySet<string>): IndexMemory {
+  const count = parts.reduce((sum, { words }) => sum + words.length / PACKED_WORDS, 0)
+  const sessions = new Numbering()
+  const segments = new Numbering()
+  const models = new Numbering()
+  const numbered = parts.map(({ names }) => ({
+    sessions: Int32Array.from(names.sessions, (name) => sessions.of(name)),
+    segments: Int32Array.from(names.segments, (name) =>
+      onTape.has(name) ? segments.of(name) : -1,
+    ),
+    models: Int32Array.from(names.models, (name) => models.of(name)),
+  }))
+  const seqs = seqsOf(parts, numbered, count)
+  const ranks = ranksOf(seqs)
+  const entries = new SharedArrayBuffer(Math.max(1, count) * INDEX_WORDS * 4)
+  const words = new Int32Array(entries)
+  let line = 0
+  for (const [i, part] of parts.entries()) {
+    const numbers = numbered[i] as (typeof numbered)[number]
+    for (let from = 0; from < part.words.length; from += PACKED_WORDS, line++) {
+      const at = (ranks === undefined ? line : (ranks[line] ?? 0)) * INDEX_WORDS
+      for (let word = 0; word < PACKED_WORDS; word++)
+        words[at + word] = part.words[from + word] ?? 0
+      words[at + AT.session] = numbers.sessions[words[at + AT.session] ?? 0] ?? 0
+      const model = words[at + AT.model] ?? -1
+      words[at + AT.model] = model < 0 ? -1 : (numbers.models[model] ?? -1)
+      writeLong(words, at + AT.seq, seqs[line] ?? 0)
+      placeOnTape(words, at, numbers.segments)
+      words[at + AT_FILE] = part.file
+    }
+  }
+  const tables = KEY_LISTS.map((list) => chain(words, count, list))
+  const sessionFirst = chainSessions(words, count, sessions.names.length)
+  return {
+    count,
+    entries,
+    tables,
+    sessionFirst,
+    sessions: sessions.names,
+    segments: segments.names,
+    models: models.names,
+  }
+}
+
+/** A record on tape is unusable when it never had a head, another when its line has no answer. */
+function placeOnTape(words: Int32Array, at: number, segments: Int32Array): void {
+  const told = words[at + AT.segment] ?? -1
+  const segment = told < 0 ? -1 : (segments[told] ?? -1)
+  words[at + AT.segment] = segment
+  if (segment < 0) return writeLong(words, at + AT.offset, 0)
+  const flags = words[at + AT.flags] ?? 0
+  const isUnusable = (flags & HAS_NO_HEAD) !== 0
+  words[at + AT.flags] = isUnusable ? flags | IS_UNUSABLE : flags & ~IS_UNUSABLE
+}
+
+/**
+ * The number of each line. Turn lines are written as turns end, so their turns count; a recorder
+ * that was started again begins at 1. Other lines without a number stand in the order of the file.
+ */
+function seqsOf(
+  parts: readonly PackedRecords[],
+  numbered: readonly { readonly sessions: Int32Array }[],
+  count: number,
+): Float64Array {
+  const seqs = new Float64Array(count)
+  /** Turns of this part of a file of turn lines; a turn that comes again begins another part. */
+  const turns = new Set<number>()
+  let turnsFrom = 0
+  let seqMax = 0
+  let line = 0
+  for (const [i, { words }] of parts.entries()) {
+    for (let at = 0; at < words.length; at += PACKED_WORDS, line++) {
+      const told = readLong(words, at + AT.seq)
+      let seq = told < 0 ? seqMax + 1 : told
+      const turn = words[at + AT.turn] ?? 0
+      if (turn > 0 && ((words[at + AT.flags] ?? 0) & IS_TURN_LINE) !== 0) {
+        const session = numbered[i]?.sessions[words[at + AT.session] ?? 0] ?? 0
+        const key = turn * 2 ** 21 + (session % 2 ** 21)
+        if (turns.has(key)) {
+          turns.clear()
+          turnsFrom = seqMax
+        }
+        turns.add(key)
+        seq = turnsFrom + turn
+      }
+      seqMax = Math.max(seqMax, seq)
+      seqs[line] = seq
+    }
+  }
+  return seqs
+}
+
+const RADIX_BITS = 16
+const RADIX = 2 ** RADIX_BITS
+
+/** The place of each line by its number, those of the same number in file order; undefined when they are in order. */
+function ranksOf(seqs: Float64Array): Uint32Array | undefined {
+  let low = Infinity
+  let high = -Infinity
+  let isSorted = true
+  for (const [i, seq] of seqs.entries()) {
+    if (i > 0 && seq < (seqs[i - 1] ?? 0)) isSorted = false
+    low = Math.min(low, seq)
+    high = Math.max(high, seq)
+  }
+  if (isSorted) return undefined
+  let order = Uint32Array.from(seqs, (_, i) => i)
+  for (let divisor = 1; divisor <= high - low; divisor *= RADIX) {
+    const digit = (line: number): number => Math.floor(((seqs[line] ?? 0) - low) / divisor) % RADIX
+    const starts = new Uint32Array(RADIX + 1)
+    for (const line of order) starts[digit(line) + 1] = (starts[digit(line) + 1] ?? 0) + 1
+    for (let i = 1; i <= RADIX; i++) starts[i] = (starts[i] ?? 0) + (starts[i - 1] ?? 0)
+    const next = new Uint32Array(order.length)
+    for (const line of order) {
+      const at = starts[digit(line)] ?? 0
+      starts[digit(line)] = at + 1
+      next[at] = line
+    }
+    order = next
+  }
+  const ranks = new Uint32Array(order.length)
+  for (const [rank, line] of order.entries()) ranks[line] = rank
+  return ranks
+}
+
+/** Chains the records of each list, from the last to the first so that each becomes the head. */
+function chain(words: Int32Array, count: number, list: KeyList): SharedArrayBuffer {
+  const slots = tableSlots(count)
+  const memory = new SharedArrayBuffer(slots * 4)
+  const table = new Int32Array(memory)
+  const keyAt = list < LIST.canonical ? AT.raw : AT.canonical
+  for (let record = count - 1; record >= 0; record--) {
+    const at = record * INDEX_WORDS
+    if (isNoKey(words, at + keyAt)) continue
+    const isStream = ((words[at + AT.flags] ?? 0) & IS_STREAM) !== 0
+    const hash = slotOf(list, words[at + keyAt] ?? 0, words[at + AT.session] ?? 0, isStream)
+    let slot = Math.floor((hash / 2 ** 32) * slots)
+    for (; table[slot] !== 0; slot = slot + 1 === slots ? 0 : slot + 1) {
+      if (areListed(words, list, (table[slot] ?? 0) - 1, record)) break
+    }
+    words[at + AT_NEXT + list] = table[slot] ?? 0
+    table[slot] = record + 1
+  }
+  return memory
+}
+
+function chainSessions(words: Int32Array, count: number, sessions: number): SharedArrayBuffer {
+  const memory = new SharedArrayBuffer(Math.max(1, sessions) * 4)
+  const first = new Int32Array(memory)
+  for (let record = count - 1; record >= 0; record--) {
+    const at = record * INDEX_WORDS
+    const session = words[at + AT.session] ?? 0
+    words[at + AT_NEXT + LIST.session] = first[session] ?? 0
+    first[session] = record + 1
+  }
+  return memory
+}

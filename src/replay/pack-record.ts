@@ -1,0 +1,91 @@
+/**
+ * A record as the index knows it: read as any source's line, its keys made, packed.
+ */
+import type { StoredRecord } from '../trajectory/jsonl.ts'
+import type { IgnoreRules } from './canonical.ts'
+import { NO_KEY, canonicalKeyOf, keyHead, rawKey } from './key.ts'
+import type { Key } from './key.ts'
+import {
+  HAS_NO_HEAD,
+  IS_GENERATION,
+  IS_PARTIAL,
+  IS_SHAPED,
+  IS_STREAM,
+  IS_TRUNCATED,
+  IS_TURN_LINE,
+  IS_UNUSABLE,
+} from './packed.ts'
+import type { Packer } from './packed.ts'
+import { readSourceLine } from './source-line.ts'
+import type { SourceLine } from './source-line.ts'
+
+/** Where a record's line stands; `offset` is -1 where there is none. */
+export interface LinePlace {
+  readonly offset: number
+  readonly length: number
+}
+
+/** Packs a record; returns why it is none that can be replayed. */
+export function packRecord(
+  packer: Packer,
+  record: StoredRecord,
+  place: LinePlace,
+  ignore: IgnoreRules,
+): string | undefined {
+  const line = readSourceLine(record)
+  if (typeof line === 'string') return line
+  const head = keyHead(line.method, line.target)
+  const canonical = line.request === undefined ? NO_KEY : canonicalKeyOf(head, line.request, ignore)
+  packLine(packer, { line, head, canonical, tape: record.tape, place })
+  return undefined
+}
+
+/** Packs a line of which all is known. */
+export function packLine(
+  packer: Packer,
+  one: {
+    readonly line: SourceLine
+    readonly head: string
+    readonly canonical: Key
+    readonly tape: { readonly segment: string; readonly end: number } | undefined
+    readonly place: LinePlace
+  },
+): void {
+  const { line, head, canonical, tape, place } = one
+  packer.add({
+    rawKey: line.digest === undefined ? NO_KEY : rawKey(head, line.digest),
+    canonicalKey: canonical,
+    session: line.session,
+    turn: line.turn,
+    seq: line.seq,
+    segment: tape?.segment,
+    offset: tape?.end ?? 0,
+    lineOffset: place.offset,
+    lineBytes: place.length,
+    flags: flagsOf(line),
+    status: line.status ?? 0,
+    model: line.model,
+  })
+}
+
+const SHAPED: ReadonlySet<string> = new Set([
+  'openai.chat',
+  'openai.completions',
+  'openai.responses',
+  'anthropic.messages',
+])
+
+function flagsOf(line: SourceLine): number {
+  const { outcome } = line
+  const partial = outcome === 'client_gone' || outcome === 'incomplete' || outcome === 'cancelled'
+  return (
+    (line.isGeneration ? IS_GENERATION : 0) |
+    (line.isStream ? IS_STREAM : 0) |
+    (partial ? IS_PARTIAL : 0) |
+    (line.isCut ? IS_TRUNCATED : 0) |
+    (line.response.kind === 'none' ? IS_UNUSABLE : 0) |
+    (line.status === null ? HAS_NO_HEAD : 0) |
+    (line.writer === 'turns' ? IS_TURN_LINE : 0) |
+    (SHAPED.has(line.protocol) ? IS_SHAPED : 0)
+  )
+}
