@@ -117,7 +117,7 @@ export class Parts {
   }
 
   #make(order: ServingOrder, before: Serving | undefined): Serving {
-    const { config, counters } = this.#options
+    const { config, counters, lane } = this.#options
     const { generation, mode, onMiss, endsLive, overrides, recording, replay } = order
     const modes = [mode, ...[...overrides.values()].map((own) => own.mode ?? mode)]
     const recorder = before?.recorder
@@ -127,7 +127,8 @@ export class Parts {
       rules: { mode, onMiss, endsLive, ...replayRules(config) },
       overrides,
       recorder: kept ? recorder : recording && this.#record(recording),
-      player: replay === 'kept' ? before?.player : replay && new Player(replay, config, counters),
+      player:
+        replay === 'kept' ? before?.player : replay && new Player(replay, config, counters, lane),
       upstreams:
         before?.upstreams ??
         (modes.some(forwards) ? new Upstreams(config.connectTimeoutMs) : undefined),

@@ -86,9 +86,9 @@ export class Player {
   /** Who holds a claimed record here: an SDK's retry takes it over while the old socket lingers. */
   readonly #holders = new Map<number, Taken>()
 
-  constructor(replay: LaneReplay, config: RolltapeConfig, counters: LaneCounters) {
+  constructor(replay: LaneReplay, config: RolltapeConfig, counters: LaneCounters, lane: number) {
     this.#index = new ReplayIndex(replay.index)
-    this.#claims = new Claims(replay.claims, this.#index.count, this.#index.sessions.length)
+    this.#claims = new Claims(replay.claims, this.#index.count, this.#index.sessions.length, lane)
     this.#options = config
     this.#ignore = replay.ignore
     this.#onAbort = config.onAbort

@@ -16,8 +16,9 @@ import type { ReplayIndex } from './index-table.ts'
 import { RELEASES_WORDS, Releases } from './releases.ts'
 
 const FREE = 0
-const CLAIMED = 1
-const USED = 2
+const USED = 1
+/** Claimed by lane 0; the next number is lane 1's, and so on: a lane that dies frees its own. */
+const CLAIMED = 2
 
 /** Words of a run's head: the two halves of its name's hash. */
 const HEAD_WORDS = 2
@@ -63,12 +64,14 @@ export class RunClaims {
   readonly #bindings: Int32Array
   readonly #asking: Int32Array
   readonly #releases: Releases
+  readonly #mine: number
   /** Recorded session by asking one, as this thread has learnt them. */
   readonly #bound = new Map<string, number>()
   /** All recorded sessions before this one are bound. */
   #unboundFrom = 0
 
-  constructor({ states, bindings, asking, releases }: RunViews) {
+  constructor({ states, bindings, asking, releases }: RunViews, lane: number) {
+    this.#mine = CLAIMED + lane
     this.#states = states
     this.#bindings = bindings
     this.#asking = asking
@@ -85,7 +88,18 @@ export class RunClaims {
 
   /** Takes a free record; false when somebody else has it. */
   claim(record: number): boolean {
-    return Atomics.compareExchange(this.#states, record, FREE, CLAIMED) === FREE
+    return Atomics.compareExchange(this.#states, record, FREE, this.#mine) === FREE
+  }
+
+  /** Takes a record that somebody has claimed, whoever it is; false when it is free or used. */
+  takeOver(record: number): boolean {
+    let state = Atomics.load(this.#states, record)
+    while (state >= CLAIMED) {
+      const met = Atomics.compareExchange(this.#states, record, state, this.#mine)
+      if (met === state) return true
+      state = met
+    }
+    return false
   }
 
   /** The claimed record's last byte has been handed to the kernel. */
@@ -93,9 +107,10 @@ export class RunClaims {
     Atomics.store(this.#states, record, USED)
   }
 
-  /** Gives a claimed record back. */
+  /** Gives a record that this lane has claimed back. */
   release(record: number): void {
-    if (Atomics.compareExchange(this.#states, record, CLAIMED, FREE) !== CLAIMED) return
+    const mine = this.#mine
+    if (Atomics.compareExchange(this.#states, record, mine, FREE) !== mine) return
     this.#releases.tell(record)
   }
 
@@ -152,10 +167,10 @@ export class RunClaims {
     this.#forget()
   }
 
-  /** Makes all claimed records free again; those that were used stay so. */
+  /** Makes all records free that this lane has claimed; those that were used stay so. */
   freeClaimed(): void {
     for (let record = 0; record < this.#states.length; record++) {
-      Atomics.compareExchange(this.#states, record, CLAIMED, FREE)
+      Atomics.compareExchange(this.#states, record, this.#mine, FREE)
     }
     this.#releases.tellAll()
   }
@@ -192,9 +207,12 @@ export class Claims {
   readonly #records: number
   readonly #sessions: number
   readonly #runs: Int32Array
+  readonly #lane: number
   readonly #known = new Map<string, RunClaims>()
 
-  constructor(memory: ClaimsMemory, records: number, sessions: number) {
+  /** `lane` is the one that claims through this. */
+  constructor(memory: ClaimsMemory, records: number, sessions: number, lane = 0) {
+    this.#lane = lane
     this.#memory = memory
     this.#records = records
     this.#sessions = sessions
@@ -225,12 +243,13 @@ export class Claims {
     const sessions = this.#sessions
     const view = (memory: SharedArrayBuffer, words: number): Int32Array =>
       new Int32Array(memory, slot * words * 4, words)
-    return new RunClaims({
+    const views = {
       states: new Uint8Array(states, slot * this.#records, this.#records),
       bindings: view(bindings, sessions * HEAD_WORDS),
       asking: view(asking, askingSlots(sessions)),
       releases: view(releases, RELEASES_WORDS),
-    })
+    }
+    return new RunClaims(views, this.#lane)
   }
 
   #slot(name: string): number {

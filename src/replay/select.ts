@@ -99,7 +99,7 @@ function claimed(selection: Selection, lists: readonly Listed[]): Choice {
   for (const listed of lists) {
     const record = walk(selection, listed, wanted, (record) => {
       if (!isServed(selection, record)) return 'skip'
-      if (asked.isRetry && !claims.isFree(record)) return claims.isUsed(record) ? 'skip' : 'take'
+      if (asked.isRetry && claims.takeOver(record)) return 'take'
       return claims.isFree(record) && claims.claim(record) ? 'take' : 'skip'
     })
     if (record >= 0) return { kind: 'record', record, how: listed.how, claimed: true }

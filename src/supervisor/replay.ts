@@ -38,8 +38,9 @@ export async function openReplay(
 }
 
 /** Frees what a dead lane had claimed and not given to its end. */
-export function freeClaims({ index, claims }: LaneReplay): void {
-  for (const run of new Claims(claims, index.count, index.sessions.length).all()) run.freeClaimed()
+export function freeClaims({ index, claims }: LaneReplay, lane: number): void {
+  const all = new Claims(claims, index.count, index.sessions.length, lane).all()
+  for (const run of all) run.freeClaimed()
 }
 
 /** Counts of all lanes and claims of all runs, as a verdict. */

@@ -18,7 +18,7 @@ import { Recording } from './recording.ts'
 import type { RecoveryReport } from './recording.ts'
 import { freeClaims, openReplay, verdictOf } from './replay.ts'
 import { countersOf, makeCounters } from './shared.ts'
-import type { CounterName } from './shared.ts'
+import type { CounterName, LaneCounters } from './shared.ts'
 import { changeModes, endsLive, modesOfAll, onMissOf } from './switching.ts'
 import type { Means, ModeChange, Modes } from './switching.ts'
 
@@ -83,8 +83,8 @@ export class Supervisor {
         order: this.#order(lane, true),
       }),
       beats: (lane) => countersOf(this.#counters, lane).get('beats'),
-      onDeath: () => {
-        if (this.#replay) freeClaims(this.#replay)
+      onDeath: (lane) => {
+        if (this.#replay) freeClaims(this.#replay, lane)
       },
       onReplace: (lane, alone) => this.#recording?.resume(lane, alone),
     })
@@ -120,6 +120,11 @@ export class Supervisor {
     const count = (name: CounterName): number => this.counter(name) - (this.#base.get(name) ?? 0)
     const verifies = modesOfAll(this.#modes).includes('verify') || count('verifiedSame') > 0
     return this.#replay && verdictOf(this.#replay, count, verifies)
+  }
+
+  /** The counters of one lane. */
+  laneCounters(lane: number): LaneCounters {
+    return countersOf(this.#counters, lane)
   }
 
   /** A counter, summed over all lanes. */

@@ -46,6 +46,7 @@ t.test('no answer crosses sessions, whatever they are called now', async (t) => 
       port: 0,
       replayFile: recorder.file,
       logLevel: 'error',
+      lanes: prefix === 's' ? 1 : 2,
     })
     const again = await ask(rolltape.url, prefix)
     const crossed = [...again.values()].filter((texts) => {
