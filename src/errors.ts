@@ -15,6 +15,8 @@ export const HTTP_STATUS = {
   request_too_large: 413,
   upgrade_unsupported: 501,
   over_capacity: 429,
+  admission_paused: 429,
+  aborted: 503,
   upstream_unreachable: 502,
   upstream_reset: 502,
   upstream_invalid: 502,

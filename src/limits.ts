@@ -111,6 +111,12 @@ export const DNS_TTL_MS = 10_000
 /** How often the derived state is written down; a crash repeats at most this much derive work. */
 export const CHECKPOINT_MS = 2_000
 
+/** Requests that a lane holds while admission is paused. Over it: 429. */
+export const HELD_MAX = 4_096
+
+/** Bytes of their bodies, as far as they have come. Over it: 429. */
+export const HELD_BODY_BYTES_MAX = 256 * MiB
+
 /** Sessions with a mode, pace or shape of their own. Over it: `over_capacity`. */
 export const SESSION_OVERRIDES_MAX = 10_000
 

@@ -23,6 +23,8 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   request_too_large: 'Over `request_body_bytes_max`. Raise it',
   upgrade_unsupported: 'WebSocket and other upgrades are not forwarded',
   over_capacity: 'The recording knows as many sessions as it can. Begin another one',
+  admission_paused: 'An operator has paused requests to this upstream or model. Retry in a moment',
+  aborted: 'An operator has cancelled what was in flight. Retry',
   upstream_unreachable: 'No connection to the upstream. Is it up, is its address right?',
   upstream_reset: 'The upstream closed the connection. Look at its log; `max_attempts` tries again',
   upstream_invalid: 'The upstream does not speak sound HTTP, or its head is too long',

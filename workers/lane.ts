@@ -22,12 +22,15 @@ try {
     config: unpackConfig(data.config),
     counters: data.counters,
     order: data.order,
+    admission: data.admission,
     port: data.port,
     reusePort: data.reusePort,
     log: { debug: logAt('debug'), warn: logAt('warn'), error: logAt('error') },
   })
   const answers: LaneAnswers = {
     state: () => lane.state,
+    admit: (order) => lane.admit(order),
+    quiet: (rule) => lane.quiet(rule),
     serve: (order) => lane.serve(order),
     retired: (folder) => lane.retired(folder),
   }

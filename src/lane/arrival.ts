@@ -12,6 +12,15 @@ import type { LaneContext } from './context.ts'
 import { headerValue, redactHeaders, redactTarget } from './headers.ts'
 import { DEFAULT_ID, checkId, isGeneration, pathOf, resolveSession } from './session.ts'
 
+/** What was decided about a request. */
+export interface Decided {
+  readonly mode: Mode
+  readonly policyVersion: string
+  /** Empty, like the next, when it goes to no upstream. */
+  readonly forwardedTarget: string
+  readonly upstream: string
+}
+
 /** One request's arrival. */
 export class Arrival {
   /** `performance.now()` of the request head. */
@@ -102,7 +111,7 @@ export class Arrival {
   }
 
   /** What BEGIN stores, credentials redacted. */
-  begin(mode: Mode, forwardedTarget: string, upstream: string): BeginFields {
+  begin({ mode, policyVersion, forwardedTarget, upstream }: Decided): BeginFields {
     return {
       arrivedAtUs: Math.round((performance.timeOrigin + this.atMs) * 1000),
       session: this.session,
@@ -113,7 +122,7 @@ export class Arrival {
       target: redactTarget(this.#req.url ?? ''),
       forwardedTarget: redactTarget(forwardedTarget),
       upstream,
-      policyVersion: '',
+      policyVersion,
       tagsJson: this.#tags(),
       rawHeaders: redactHeaders(this.#req.rawHeaders),
       mode,

@@ -4,6 +4,7 @@
  */
 import type { RolltapeConfig } from '../options.ts'
 import type { LaneCounters } from '../supervisor/shared.ts'
+import type { Admission } from './admission.ts'
 import type { Exchange } from './exchange.ts'
 import type { Serving } from './serving.ts'
 import type { BlockPool } from './taping.ts'
@@ -22,6 +23,8 @@ export interface LaneContext {
   readonly counters: LaneCounters
   readonly wheel: Wheel
   readonly blocks: BlockPool
+  /** Who may go to an upstream now. */
+  readonly admission: Admission
   /** How requests that arrive now are served. */
   readonly serving: Serving
   /** Fine deadlines of paced replays. */

@@ -9,10 +9,15 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { RolltapeError, errorText, toRolltapeError } from '../errors.ts'
-import { AFTER_MARK_MS_MAX, BLOCK_AGE_MS_MAX } from '../limits.ts'
 import type { AttemptFrame, CloseCause, EndFrame, MatchFrame } from '../tape/exchange.ts'
+import { concerns } from './admission.ts'
+import type { AdmissionRule } from './admission.ts'
 import type { Failure } from './attempt.ts'
 import type { LaneContext } from './context.ts'
+import { Deadlines } from './deadlines.ts'
+import type { DeadlineOwner } from './deadlines.ts'
+import { dispatch } from './dispatch.ts'
+import type { DispatchOwner } from './dispatch.ts'
 import { endFrame } from './ending.ts'
 import { Forward } from './forward.ts'
 import { Intake } from './intake.ts'
@@ -28,48 +33,56 @@ import type { Target } from './route.ts'
 import { recordsUnder } from './serving.ts'
 import type { Serving } from './serving.ts'
 import { Taping } from './taping.ts'
-import { WheelEntry } from './wheel.ts'
+
+const NOTHING = Buffer.alloc(0)
+
+interface Forwarded {
+  readonly first: Buffer
+  readonly body: Buffer | BodyStream
+  readonly match: MatchFrame | undefined
+}
 
 /** Serves one request. */
-export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, RelayOwner {
+export class Exchange
+  implements IntakeOwner, DispatchOwner, ReplayOwner, RelayOwner, DeadlineOwner
+{
   readonly #lane: LaneContext
   /** How it is served, to its end. */
   readonly serving: Serving
+  /** Base URL of the upstream it has gone to; empty before. */
+  upstream = ''
+  readonly relay: Relay
+  taping: Taping | undefined
+  source: Forward | Replay | undefined
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
   readonly #intake: Intake
-  readonly #relay: Relay
-  readonly #untilMs: number
-  #taping: Taping | undefined
-  #source: Forward | Replay | undefined
+  readonly #deadlines: Deadlines
   /** The look into the recording, also where its answer is only compared with. */
   #replay: Replay | undefined
+  /** What is to be forwarded. */
+  #asked: Forwarded | undefined
   /** A record answers: what is on a tape already is not recorded again. */
   #found = false
   #begun = false
   #ended = false
   #answered = false
-  #afterMarkMs = Infinity
-  #heartbeatMs = Infinity
   #closed = false
 
   constructor(lane: LaneContext, req: IncomingMessage, res: ServerResponse) {
-    super()
-    const { requestTimeoutMs, onTapeFailure } = lane.config
     this.#lane = lane
     this.serving = lane.serving
     this.#req = req
     this.#res = res
     this.#intake = new Intake(lane, req, this)
-    this.#relay = new Relay(this, req, res, onTapeFailure)
-    const { atMs } = this.#intake.arrival
-    this.#untilMs = requestTimeoutMs === 0 ? Infinity : atMs + requestTimeoutMs
+    this.relay = new Relay(this, req, res, lane.config.onTapeFailure)
+    this.#deadlines = new Deadlines(lane, this, this.#intake.arrival.atMs)
   }
 
   /** Takes the request: everything that follows is driven by events. */
   accept(): void {
     this.#res.on('close', () => this.#onClientClose())
-    this.#arm()
+    this.#deadlines.arm()
     this.#intake.start()
   }
 
@@ -78,14 +91,25 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
     if (this.#ended) return
     this.#lane.counters.add('refused')
     this.#begin('', '')
-    if (body !== undefined) this.#taping?.request(body)
+    if (body !== undefined) this.taping?.request(body)
     this.#answer(error, 'error')
   }
 
   /** Ends it on behalf of an operator or a drain that has run out of time. */
-  cancel(): void {
+  cancel(error: RolltapeError): void {
     if (this.#closed) this.#res.destroy()
-    this.#fail('cancelled', new RolltapeError('draining', 'rolltape is shutting down'))
+    this.#fail('cancelled', error)
+  }
+
+  /** True once all is decided about it. */
+  get isOver(): boolean {
+    return this.#ended
+  }
+
+  /** True when an admission rule is about it, now that it has gone to an upstream. */
+  isUnder(rule: AdmissionRule): boolean {
+    const { upstream } = this
+    return upstream !== '' && concerns(rule, { upstream, first: this.#asked?.first ?? NOTHING })
   }
 
   onRequest(first: Buffer, body: Buffer | BodyStream): void {
@@ -103,7 +127,7 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
         .catch((error: unknown) => this.#fail('error', toRolltapeError(error)))
       return
     }
-    this.#source = this.#replay
+    this.source = this.#replay
     this.#replay.start(first)
   }
 
@@ -113,53 +137,51 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
 
   onLive(body: Buffer): void {
     if (this.#ended) return
-    this.#source = undefined
+    this.source = undefined
     this.#goLive(body, body)
   }
 
   onBodyPart(part: Buffer): void {
     if (this.#ended) return
-    this.#taping?.request(part)
-    this.#taping?.submit()
+    this.taping?.request(part)
+    this.taping?.submit()
   }
 
   onBodyTooLong(error: RolltapeError): void {
     if (this.#ended) return void this.#req.destroy()
-    this.#source?.abort()
-    if (this.#source === undefined) this.refuse(error)
+    this.source?.abort()
+    if (this.source === undefined) this.refuse(error)
     else this.#fail('error', error)
   }
 
   onInterim(status: number, reason: string, flat: string[]): void {
-    this.#relay.interim(this.#intake.arrival.atUs(performance.now()), status, reason, flat)
+    this.relay.interim(this.#intake.arrival.atUs(performance.now()), status, reason, flat)
   }
 
   onHead(status: number, reason: string, flat: string[]): void {
     const nowMs = performance.now()
     try {
-      this.#relay.head(this.#intake.arrival.atUs(nowMs), status, reason, flat, {
+      this.relay.head(this.#intake.arrival.atUs(nowMs), status, reason, flat, {
         own: false,
         path: this.#intake.arrival.path,
       })
     } catch (cause) {
-      this.#source?.abort()
+      this.source?.abort()
       const message = `the upstream's answer cannot be passed on: ${errorText(cause)}`
       return this.#fail('error', new RolltapeError('upstream_invalid', message, { cause }))
     }
-    const { heartbeatMs } = this.#lane.config
-    if (heartbeatMs > 0) this.#heartbeatMs = nowMs + heartbeatMs
-    this.#arm()
+    this.#deadlines.onHead(nowMs)
   }
 
   onChunk(chunk: Buffer, nowMs: number): void {
-    this.#relay.data(chunk, this.#intake.arrival.atUs(nowMs))
+    this.relay.data(chunk, this.#intake.arrival.atUs(nowMs))
   }
 
   onUpstreamEnd(trailers: string[]): void {
     if (this.#ended) return
     this.#ended = true
-    this.#relay.end(trailers, this.#frame('upstream_end'))
-    this.#arm()
+    this.relay.end(trailers, this.#frame('upstream_end'))
+    this.#deadlines.arm()
   }
 
   onUpstreamFailure(failure: Failure): void {
@@ -169,28 +191,28 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
   onRecordedBreak(): void {
     if (this.#ended) return
     this.#ended = true
-    this.#relay.cut(this.#frame('upstream_reset'))
-    this.#arm()
+    this.relay.cut(this.#frame('upstream_reset'))
+    this.#deadlines.arm()
   }
 
   onAttemptFailed(frame: AttemptFrame): void {
-    this.#taping?.attempt(frame)
-    this.#arm()
+    this.taping?.attempt(frame)
+    this.#deadlines.arm()
   }
 
   pauseUpstream(): void {
-    this.#source?.pause()
+    this.source?.pause()
   }
 
   resumeUpstream(): void {
-    this.#source?.resume()
+    this.source?.resume()
   }
 
   onAnswered(): void {
     if (this.#answered) return
     this.#answered = true
     leaveRest(this.#req, this.#lane.config.requestBodyBytesMax)
-    if (this.#taping === undefined || this.#taping.lost) this.#close(undefined)
+    if (this.taping === undefined || this.taping.lost) this.#close(undefined)
   }
 
   onTaped(error: Error | undefined): void {
@@ -202,35 +224,22 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
     if (!this.#answered) {
       const text = `the answer could not be committed to the tape: ${errorText(error)}`
       // First the client, so that what it never got does not count as forwarded.
-      this.#relay.abandonClient()
+      this.relay.abandonClient()
       const frame = this.#frame('error', new RolltapeError('tape_unavailable', text))
       this.#ended = true
       this.#answered = true
-      this.#source?.abort()
-      this.#taping?.end(frame)
+      this.source?.abort()
+      this.taping?.end(frame)
     }
     this.#close(error)
   }
 
-  onDeadline(nowMs: number): void {
-    if (nowMs >= this.#untilMs && !this.#ended) {
-      this.#source?.abort()
-      const ms = this.#lane.config.requestTimeoutMs
-      const message = `the exchange took longer than request_timeout (${ms} ms)`
-      return this.#fail('timeout_total', new RolltapeError('upstream_timeout_total', message))
-    }
-    if (nowMs >= this.#afterMarkMs && !this.#ended) return this.#clientLeft()
-    const { commitTimeoutMs, heartbeatMs, onTapeFailure } = this.#lane.config
-    const since = this.#relay.waitingSinceMs
-    if (commitTimeoutMs > 0 && since > 0 && nowMs >= since + commitTimeoutMs) {
-      const error = new Error(`not written within commit_timeout (${commitTimeoutMs} ms)`)
-      if (onTapeFailure === 'refuse') return this.onCommitFailed(error)
-      this.#relay.releaseAll()
-    }
-    if (nowMs >= this.#heartbeatMs) this.#beat(nowMs, heartbeatMs)
-    this.#source?.onDeadline(nowMs)
-    if (this.#taping?.gathering) this.#taping.flush()
-    this.#arm()
+  onTimeout({ cause, error }: Failure): void {
+    this.#fail(cause, error)
+  }
+
+  onMarkedLeft(): void {
+    this.#clientLeft()
   }
 
   /** Forwards although there is a recording to answer from. */
@@ -241,30 +250,28 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
 
   #forward(first: Buffer, body: Buffer | BodyStream, match?: MatchFrame): void {
     if (this.#ended) return
-    const { config } = this.#lane
-    const { recorder, upstreams } = this.serving
-    if (upstreams === undefined) throw new TypeError('nothing to forward with')
-    const failure = this.#records ? recorder?.writer.failure : undefined
-    if (failure !== undefined && config.onTapeFailure === 'refuse') {
-      if (!Buffer.isBuffer(body)) body.destroy()
-      return this.#refuseUntaped(failure)
-    }
-    let target: Target
-    try {
-      target = this.#intake.target(first)
-    } catch (error) {
-      return this.refuse(toRolltapeError(error), first)
-    }
+    this.#asked = { first, body, match }
+    const recorder = this.#records ? this.serving.recorder : undefined
+    const request = { intake: this.#intake, req: this.#req, first, body, recorder }
+    dispatch(this.#lane, request, this)
+  }
+
+  onDispatch(target: Target): void {
+    const { upstreams } = this.serving
+    const asked = this.#asked
+    if (upstreams === undefined || asked === undefined) throw new TypeError('nothing to forward')
+    const { first, body, match } = asked
     this.#begin(target.path, target.base)
-    this.#taping?.request(first)
-    if (match !== undefined) this.#taping?.match(match)
-    this.#taping?.submit()
+    this.taping?.request(first)
+    if (match !== undefined) this.taping?.match(match)
+    this.taping?.submit()
     const { flat, bodyBytes, arrival } = this.#intake
     const { method } = arrival
-    const request = { target, method, flat, body, bodyBytes, untilMs: this.#untilMs }
-    this.#source = new Forward(this.#lane, upstreams, this, request)
-    this.#source.start()
-    this.#arm()
+    const request = { target, method, flat, body, bodyBytes, untilMs: this.#deadlines.untilMs }
+    this.source = new Forward(this.#lane, upstreams, this, request)
+    this.upstream = target.base
+    this.source.start()
+    this.#deadlines.arm()
   }
 
   /** True when this exchange goes to the tape. */
@@ -280,12 +287,13 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
     if (recorder === undefined || !this.#records) return
     const { arrival, rules } = this.#intake
     const { blocks, config } = this.#lane
-    this.#taping = new Taping(recorder.writer, blocks, arrival.number())
-    this.#relay.record(this.#taping, config.durability !== 'memory')
-    this.#taping.begin(arrival.begin(rules.mode, forwardedTarget, upstream))
+    this.taping = new Taping(recorder.writer, blocks, arrival.number())
+    this.relay.record(this.taping, config.durability !== 'memory')
+    const { policyVersion } = this.#lane.serving
+    this.taping.begin(arrival.begin({ mode: rules.mode, policyVersion, forwardedTarget, upstream }))
   }
 
-  #refuseUntaped(failure: Error): void {
+  onUntaped(failure: Error): void {
     this.#lane.counters.add('tapeRefused')
     this.#ended = true
     const { path, seq } = this.#intake.arrival
@@ -299,19 +307,19 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
   /** Something went wrong: an answer of our own while there is no head yet, else a cut. */
   #fail(cause: CloseCause, error: RolltapeError): void {
     if (this.#ended) return
-    this.#source?.abort()
+    this.source?.abort()
     const { log } = this.#lane
     log.debug(
       { seq: this.#intake.arrival.seq, code: error.code, err: errorText(error.cause) },
       error.message,
     )
-    if (!this.#relay.hasHead) {
+    if (!this.relay.hasHead) {
       this.#begin('', '')
       return this.#answer(error, cause)
     }
     this.#ended = true
-    this.#relay.cut(this.#frame(cause, error))
-    this.#arm()
+    this.relay.cut(this.#frame(cause, error))
+    this.#deadlines.arm()
   }
 
   #answer(error: RolltapeError, cause: CloseCause): void {
@@ -319,24 +327,23 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
     const answer = errorAnswer(error, this.#intake.arrival.path, this.#lane.draining)
     const atUs = this.#intake.arrival.atUs(performance.now())
     const options = { own: true, path: this.#intake.arrival.path }
-    this.#relay.head(atUs, answer.status, answer.reason, answer.flat, options)
-    this.#relay.data(answer.body, atUs)
-    this.#relay.end([], this.#frame(cause, error))
-    this.#arm()
+    this.relay.head(atUs, answer.status, answer.reason, answer.flat, options)
+    this.relay.data(answer.body, atUs)
+    this.relay.end([], this.#frame(cause, error))
+    this.#deadlines.arm()
   }
 
   #onClientClose(): void {
     this.#replay?.onClientClosed(this.#res.writableFinished)
     if (this.#closed) this.#lane.onClosed(this)
     if (this.#answered || this.#res.writableFinished) return
-    this.#relay.clientGone()
+    this.relay.clientGone()
     if (this.#ended) return
     this.#lane.counters.add('clientGone')
-    if (this.#relay.marked) {
-      this.#afterMarkMs = performance.now() + AFTER_MARK_MS_MAX
+    if (this.relay.marked) {
+      this.#deadlines.onMarkedLeave()
       this.resumeUpstream()
-      this.#arm()
-    } else if (this.#lane.config.onClientGone === 'finish' && this.#source && this.#req.complete) {
+    } else if (this.#lane.config.onClientGone === 'finish' && this.source && this.#req.complete) {
       this.resumeUpstream()
     } else {
       this.#clientLeft()
@@ -344,44 +351,22 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
   }
 
   #clientLeft(): void {
-    this.#source?.abort()
+    this.source?.abort()
     this.#begin('', '')
     this.#ended = true
-    this.#relay.cut(this.#frame('client_gone'))
-    this.#arm()
-  }
-
-  #beat(nowMs: number, heartbeatMs: number): void {
-    const quietMs = nowMs - (this.#source?.lastByteMs ?? 0)
-    if (quietMs >= heartbeatMs && !this.#ended) this.#relay.heartbeat()
-    this.#heartbeatMs = nowMs + heartbeatMs
+    this.relay.cut(this.#frame('client_gone'))
+    this.#deadlines.arm()
   }
 
   #frame(cause: CloseCause, error?: RolltapeError): EndFrame {
-    return endFrame(this.#relay, cause, this.#intake.arrival.atUs(performance.now()), error)
-  }
-
-  #arm(): void {
-    const { wheel, config } = this.#lane
-    let dueMs = this.#ended ? Infinity : Math.min(this.#untilMs, this.#afterMarkMs)
-    const since = this.#relay.waitingSinceMs
-    if (config.commitTimeoutMs > 0 && since > 0) {
-      dueMs = Math.min(dueMs, since + config.commitTimeoutMs)
-    }
-    if (this.#source !== undefined && !this.#ended) {
-      dueMs = Math.min(dueMs, this.#source.deadlineMs, this.#heartbeatMs)
-      // While an answer streams, its block is looked after about every second.
-      if (this.#taping !== undefined) dueMs = Math.min(dueMs, performance.now() + BLOCK_AGE_MS_MAX)
-    }
-    if (dueMs === Infinity) wheel.clear(this)
-    else wheel.set(this, dueMs)
+    return endFrame(this.relay, cause, this.#intake.arrival.atUs(performance.now()), error)
   }
 
   /** Over: derive gets its place on the tape, at once or when the disk takes it again. */
   #close(commitError: Error | undefined): void {
     if (this.#closed) return
     this.#closed = true
-    this.#lane.wheel.clear(this)
+    this.#deadlines.clear()
     this.#hand(commitError)
     // A slow reader has its answer only once the last of it is with the kernel.
     if (this.#res.writableFinished || this.#res.closed) this.#lane.onClosed(this)
@@ -389,7 +374,7 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
 
   /** Derive gets its place on the tape. */
   #hand(commitError: Error | undefined): void {
-    const taping = this.#taping
+    const taping = this.taping
     const { recorder } = this.serving
     if (taping === undefined || recorder === undefined) return
     if (taping.gapped) this.#lane.counters.add('untaped')

@@ -3,6 +3,7 @@
  * tape writer → derive queue, and nothing shared with other lanes but the tables of
  * `supervisor/shared.ts`. Started by `workers/lane.ts`; a test may start one in its own thread.
  */
+import { setTimeout } from 'node:timers/promises'
 import { RolltapeError } from '../errors.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { BlockPool } from './taping.ts'
@@ -13,6 +14,8 @@ import type { Listener } from './listener.ts'
 import type { Disk } from '../tape/disk.ts'
 import { countersOf } from '../supervisor/shared.ts'
 import type { LaneCounters } from '../supervisor/shared.ts'
+import { Admission } from './admission.ts'
+import type { AdmissionRule } from './admission.ts'
 import { Parts } from './parts.ts'
 import type { ServingOrder } from './parts.ts'
 import type { Serving } from './serving.ts'
@@ -25,6 +28,9 @@ const PACE_TICK_MS = 2
 /** A lane beats every second. */
 const BEAT_MS = 1_000
 
+/** A slow reader's exchange is over before it is closed: how often that is looked for. */
+const QUIET_LOOK_MS = 20
+
 const DRAINING = 'rolltape is shutting down and takes no new requests'
 
 /** What a lane is made from. */
@@ -35,11 +41,20 @@ export interface LaneOptions {
   readonly counters: SharedArrayBuffer
   /** How it serves at first. */
   readonly order: ServingOrder
+  /** Pauses that hold when it starts; none unless given. */
+  readonly admission?: readonly AdmissionRule[]
   readonly port: number
   readonly reusePort: boolean
   readonly log: LaneLog
   readonly disk?: Disk
   readonly random?: () => number
+}
+
+/** How a lane is to admit requests from now on. */
+export interface AdmissionOrder {
+  readonly rules: readonly AdmissionRule[]
+  /** What is in flight under this one is cancelled. */
+  readonly abort?: AdmissionRule
 }
 
 /** How a drain went. */
@@ -67,11 +82,14 @@ export class Lane implements LaneContext {
   readonly log: LaneLog
   readonly tagsJson: string
   draining = false
+  readonly admission: Admission
   readonly #parts: Parts
   readonly #live = new Set<Exchange>()
   readonly #random: () => number
   readonly #beat: NodeJS.Timeout
   #listener: Listener | undefined
+  /** Who waits for the end of some exchange. */
+  readonly #onClosed: (() => void)[] = []
   #onQuiet: (() => void) | undefined
 
   private constructor(options: LaneOptions) {
@@ -80,6 +98,7 @@ export class Lane implements LaneContext {
     this.counters = countersOf(options.counters, lane)
     this.log = log
     this.tagsJson = JSON.stringify(config.tags)
+    this.admission = new Admission(options.admission ?? [])
     this.#parts = new Parts({ lane, config, counters: this.counters, log, disk }, options.order)
     this.pacer = new Wheel(PACE_TICK_MS, () => undefined)
     this.#random = options.random ?? Math.random
@@ -148,6 +167,31 @@ export class Lane implements LaneContext {
     return this.#parts.apply(order)
   }
 
+  /**
+   * Admits by these rules from now on. With `abort`, what has gone to an upstream under one of them
+   * is ended, told so and recorded; the number of those exchanges.
+   */
+  admit({ rules, abort }: AdmissionOrder): number {
+    this.admission.apply(rules)
+    if (abort === undefined) return 0
+    const error = new RolltapeError('aborted', 'an operator has cancelled what was in flight')
+    const under = this.#under(abort)
+    for (const exchange of under) exchange.cancel(error)
+    return under.length
+  }
+
+  /** Resolves once what has gone to an upstream under this rule before now has ended. */
+  async quiet(rule: AdmissionRule): Promise<void> {
+    let left = this.#under(rule)
+    while (left.length > 0) {
+      await Promise.race([
+        new Promise<void>((resolve) => this.#onClosed.push(resolve)),
+        setTimeout(QUIET_LOOK_MS),
+      ])
+      left = left.filter((exchange) => !exchange.isOver)
+    }
+  }
+
   /** Resolves once the lane writes nothing to this recording any more. */
   retired(folder: string): Promise<void> {
     return this.#parts.retired(folder)
@@ -160,6 +204,7 @@ export class Lane implements LaneContext {
   onClosed(exchange: Exchange): void {
     if (!this.#live.delete(exchange)) return
     exchange.serving.users--
+    for (const resolve of this.#onClosed.splice(0)) resolve()
     this.#parts.sweep()
     this.counters.set('inFlight', this.#live.size)
     if (!this.draining) return
@@ -177,7 +222,8 @@ export class Lane implements LaneContext {
     this.#listener?.closeIdle()
     await this.#quiet(timeoutMs)
     const cut = this.#live.size
-    for (const exchange of this.#live) exchange.cancel()
+    const draining = new RolltapeError('draining', 'rolltape is shutting down')
+    for (const exchange of this.#live) exchange.cancel(draining)
     // What was cut still commits its END; a disk that hangs may not hold the process.
     await this.#quiet(this.config.commitTimeoutMs || timeoutMs)
     this.#listener?.closeAll()
@@ -185,6 +231,10 @@ export class Lane implements LaneContext {
     const trouble = await this.#parts.finish()
     await this.#release(false)
     return { cut, trouble }
+  }
+
+  #under(rule: AdmissionRule): Exchange[] {
+    return [...this.#live].filter((exchange) => !exchange.isOver && exchange.isUnder(rule))
   }
 
   #watchDisk(): void {
@@ -195,7 +245,7 @@ export class Lane implements LaneContext {
   #quiet(timeoutMs: number): Promise<void> {
     if (this.#live.size === 0) return Promise.resolve()
     const { promise, resolve } = Promise.withResolvers<void>()
-    const timer = setTimeout(resolve, timeoutMs)
+    const timer = globalThis.setTimeout(resolve, timeoutMs)
     this.#onQuiet = resolve
     return promise.finally(() => {
       clearTimeout(timer)

@@ -21,6 +21,7 @@ export interface ServingOrder {
   /** In `hybrid`: what has run out goes live. */
   readonly endsLive: boolean
   readonly overrides: ReadonlyMap<string, SessionOverride>
+  readonly policyVersion: string
   /** Undefined when nothing is recorded. */
   readonly recording: LaneRecording | undefined
   /** Undefined when nothing is replayed; `kept` when it is the same as before. */
@@ -118,7 +119,8 @@ export class Parts {
 
   #make(order: ServingOrder, before: Serving | undefined): Serving {
     const { config, counters, lane } = this.#options
-    const { generation, mode, onMiss, endsLive, overrides, recording, replay } = order
+    const { generation, mode, onMiss, endsLive, overrides, policyVersion } = order
+    const { recording, replay } = order
     const modes = [mode, ...[...overrides.values()].map((own) => own.mode ?? mode)]
     const recorder = before?.recorder
     const kept = recorder !== undefined && recorder.folder === recording?.folder
@@ -126,6 +128,7 @@ export class Parts {
       generation,
       rules: { mode, onMiss, endsLive, ...replayRules(config) },
       overrides,
+      policyVersion,
       recorder: kept ? recorder : recording && this.#record(recording),
       player:
         replay === 'kept' ? before?.player : replay && new Player(replay, config, counters, lane),

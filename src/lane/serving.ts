@@ -34,6 +34,8 @@ export interface Serving {
   /** How sessions are served that have nothing of their own. */
   readonly rules: Rules
   readonly overrides: ReadonlyMap<string, SessionOverride>
+  /** Stamped on requests as they go to an upstream; empty when none was told. */
+  readonly policyVersion: string
   /** Undefined when nothing is recorded. */
   readonly recorder: Recorder | undefined
   /** Undefined when nothing is replayed. */

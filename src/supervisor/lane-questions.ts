@@ -4,7 +4,8 @@
  */
 import { RolltapeError } from '../errors.ts'
 import type { ErrorCode } from '../errors.ts'
-import type { LaneState } from '../lane/lane.ts'
+import type { AdmissionRule } from '../lane/admission.ts'
+import type { AdmissionOrder, LaneState } from '../lane/lane.ts'
 import type { ServingOrder } from '../lane/parts.ts'
 
 /** Every question by name: what goes with it, and what the answer is. */
@@ -13,6 +14,10 @@ export interface LaneQuestions {
   readonly state: { readonly asked: null; readonly answered: LaneState }
   /** To serve by another order; answered once every request that arrives is served by it. */
   readonly serve: { readonly asked: ServingOrder; readonly answered: void }
+  /** To admit requests by other rules; how many exchanges were aborted. */
+  readonly admit: { readonly asked: AdmissionOrder; readonly answered: number }
+  /** Answered once what is in flight under this rule has ended. */
+  readonly quiet: { readonly asked: AdmissionRule; readonly answered: void }
   /** Answered once the lane writes nothing to the recording in this folder any more. */
   readonly retired: { readonly asked: string; readonly answered: void }
 }

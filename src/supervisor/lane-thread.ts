@@ -4,6 +4,7 @@
  */
 import { Worker } from 'node:worker_threads'
 import { RolltapeError, errorText } from '../errors.ts'
+import type { AdmissionRule } from '../lane/admission.ts'
 import type { LaneLog } from '../lane/context.ts'
 import type { DrainReport } from '../lane/lane.ts'
 import type { ServingOrder } from '../lane/parts.ts'
@@ -25,6 +26,7 @@ export interface LaneWorkerData {
   /** Memory of all lanes' counters. */
   readonly counters: SharedArrayBuffer
   readonly order: ServingOrder
+  readonly admission: readonly AdmissionRule[]
   readonly port: number
   readonly reusePort: boolean
 }

@@ -3,6 +3,7 @@
  * them, and brings all down in order. It never touches a byte of an exchange.
  */
 import { RolltapeError, errorText } from '../errors.ts'
+import type { AdmissionRule } from '../lane/admission.ts'
 import type { LaneLog } from '../lane/context.ts'
 import type { ServingOrder } from '../lane/parts.ts'
 import type { LaneReplay } from '../lane/player.ts'
@@ -65,6 +66,9 @@ export class Supervisor {
   #leftLines = 0
   readonly #leftTroubles: string[] = []
   #leaving: Promise<void> = Promise.resolve()
+  /** Stamped on requests from now on; empty when none was told. */
+  #policyVersion = ''
+  #pauses: readonly AdmissionRule[] = []
   /** Switches come one after the other. */
   #switching: Promise<unknown> = Promise.resolve()
   #closing: Promise<CloseReport> | undefined
@@ -81,6 +85,7 @@ export class Supervisor {
         config: packConfig(config),
         counters: this.#counters,
         order: this.#order(lane, true),
+        admission: this.#pauses,
       }),
       beats: (lane) => countersOf(this.#counters, lane).get('beats'),
       onDeath: (lane) => {
@@ -163,7 +168,64 @@ export class Supervisor {
    *   opening a file throws; then nothing has changed.
    */
   switch(change: Switch): Promise<Switched> {
-    const done = this.#switching.then(() => this.#switch(change))
+    return this.#inTurn(() => this.#switch(change))
+  }
+
+  /** The version that requests are stamped with; empty when none was told. */
+  get policyVersion(): string {
+    return this.#policyVersion
+  }
+
+  /** Stamps requests that go to an upstream from now on; resolves once every lane does. */
+  setPolicyVersion(version: string): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#policyVersion = version
+      await this.#lanes.askAll('serve', (lane) => this.#order(lane, false))
+    })
+  }
+
+  /** The pauses of admission that hold now. */
+  get pauses(): readonly AdmissionRule[] {
+    return this.#pauses
+  }
+
+  /**
+   * Pauses admission. What has gone to an upstream already is kept, or ended (`abort`); the number
+   * of those. A pause of the same scope takes the other's place.
+   */
+  pause(rule: AdmissionRule, abort: boolean): Promise<number> {
+    return this.#inTurn(async () => {
+      this.#pauses = [...this.#pauses.filter((one) => !isSameScope(one, rule)), rule]
+      const order = { rules: this.#pauses, ...(abort && { abort: rule }) }
+      const aborted = await this.#lanes.askAll('admit', () => order)
+      return aborted.reduce((sum, count) => sum + count, 0)
+    })
+  }
+
+  /** Resolves once what was in flight under this rule when it was asked has ended. */
+  async quiet(rule: AdmissionRule): Promise<void> {
+    await this.#lanes.askAll('quiet', () => rule)
+  }
+
+  /**
+   * Takes back a pause, or all of them.
+   * @throws RolltapeError `not_found` when there is no such pause.
+   */
+  resume(scope?: Omit<AdmissionRule, 'policy'>): Promise<void> {
+    return this.#inTurn(async () => {
+      const left = this.#pauses.filter((one) => scope !== undefined && !isSameScope(one, scope))
+      if (scope !== undefined && left.length === this.#pauses.length) {
+        throw new RolltapeError('not_found', 'admission is not paused for that', {
+          hint: 'the status lists the pauses',
+        })
+      }
+      this.#pauses = left
+      await this.#lanes.askAll('admit', () => ({ rules: left }))
+    })
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#switching.then(work)
     this.#switching = done.catch(() => undefined)
     return done
   }
@@ -268,6 +330,7 @@ export class Supervisor {
       onMiss: onMissOf(this.#config, { hasRecording: recording !== undefined }),
       endsLive: endsLive(this.#config),
       overrides,
+      policyVersion: this.#policyVersion,
       recording: recording && {
         folder: recording.folder,
         recordingId: recording.recordingId,
@@ -283,6 +346,13 @@ export class Supervisor {
     if (report.isNew || report.recovered + report.tornBytes + report.cutBytes === 0) return
     this.#log.warn({ ...report }, 'the recording was left unfinished; it is whole again')
   }
+}
+
+function isSameScope(
+  one: Omit<AdmissionRule, 'policy'>,
+  other: Omit<AdmissionRule, 'policy'>,
+): boolean {
+  return one.upstream === other.upstream && one.model === other.model
 }
 
 function checkApart(recordingFile: string, replayFile: string): void {

@@ -54,7 +54,7 @@ export async function runDeriveTask(
   const unreadable: { position: TapePosition; reason: string }[] = []
   const lines: Buffer[] = []
   const seqs: number[] = []
-  const verifications: (Verification | undefined)[] = []
+  const verifications: Verification[] = []
   for (const position of task.ends) {
     try {
       const exchange = tape.exchange(position)
@@ -63,7 +63,7 @@ export async function runDeriveTask(
         bare === undefined
           ? deriveRecord(exchange, ANSWER_LIMITS, comparisonOf(exchange))
           : bareRecord(exchange, bare)
-      verifications.push(record.summary.verify)
+      if (record.summary.verify !== undefined) verifications.push(record.summary.verify)
       lines.push(record.line)
       seqs.push(exchange.begin.seq)
     } catch (error) {
@@ -78,12 +78,13 @@ export async function runDeriveTask(
       return { derived: 0, unreadable, refused: errorText(error) }
     }
   }
-  return { derived: seqs.length, unreadable, verified: tallied(verifications) }
+  const verified = verifications.length === 0 ? undefined : tallied(verifications)
+  return { derived: seqs.length, unreadable, ...(verified && { verified }) }
 }
 
-function tallied(verifications: readonly (Verification | undefined)[]): Verified {
+function tallied(verifications: readonly Verification[]): Verified {
   const count = (same: boolean | null): number =>
-    verifications.filter((one) => one !== undefined && one.same === same).length
+    verifications.filter((one) => one.same === same).length
   return { same: count(true), different: count(false), alone: count(null) }
 }
 

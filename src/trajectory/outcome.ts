@@ -121,6 +121,7 @@ function cutOutcome({ end, gaps }: TapedExchange, tapedBytes: number): Outcome {
 /** An answer that rolltape made itself. */
 function ownOutcome({ head, end }: TapedExchange): Outcome {
   if (end?.cause.startsWith('timeout_') === true) return 'timeout'
+  if (end?.cause === 'cancelled') return 'cancelled'
   const ofCode = outcomeOfCode(end?.code ?? '')
   if (ofCode !== undefined) return ofCode
   if (head?.status === 504) return 'timeout'

@@ -106,6 +106,7 @@ export async function startLane(
       onMiss: config.onMiss,
       endsLive: false,
       overrides: new Map(),
+      policyVersion: '',
       replay: undefined,
       recording: {
         folder,

@@ -1,0 +1,66 @@
+/**
+ * The last stations of a request before it goes to an upstream: can it be recorded, where does it
+ * go, may it go now. Where admission is paused it waits here.
+ */
+import type { IncomingMessage } from 'node:http'
+import { toRolltapeError } from '../errors.ts'
+import type { RolltapeError } from '../errors.ts'
+import type { LaneContext } from './context.ts'
+import type { Intake } from './intake.ts'
+import type { BodyStream } from './request-body.ts'
+import type { Target } from './route.ts'
+import type { Recorder } from './recorder.ts'
+
+/** A request that is to be forwarded. */
+export interface Dispatched {
+  readonly intake: Intake
+  readonly req: IncomingMessage
+  /** The body as far as it has come; all of it when `body` is no stream. */
+  readonly first: Buffer
+  readonly body: Buffer | BodyStream
+  /** What it is recorded with; undefined when it is not. */
+  readonly recorder: Recorder | undefined
+}
+
+/** What becomes of it. */
+export interface DispatchOwner {
+  /** True once nobody waits for it any more. */
+  readonly isOver: boolean
+  /** The tape cannot be written, so it is not served. */
+  onUntaped(failure: Error): void
+  refuse(error: RolltapeError, body?: Buffer): void
+  onDispatch(target: Target): void
+}
+
+/** Takes a request through; its owner is told once, now or when admission is resumed. */
+export function dispatch(lane: LaneContext, request: Dispatched, owner: DispatchOwner): void {
+  const { intake, req, first, body, recorder } = request
+  const refused = (error: RolltapeError): void => {
+    if (!Buffer.isBuffer(body)) body.destroy()
+    owner.refuse(error, first)
+  }
+  const failure = recorder?.writer.failure
+  if (failure !== undefined && lane.config.onTapeFailure === 'refuse') {
+    if (!Buffer.isBuffer(body)) body.destroy()
+    return owner.onUntaped(failure)
+  }
+  let target: Target
+  try {
+    target = intake.target(first)
+  } catch (error) {
+    return refused(toRolltapeError(error))
+  }
+  if (!lane.admission.isPaused) return owner.onDispatch(target)
+  // What comes of a long body while it is held would be sent and not be on the tape.
+  if (!Buffer.isBuffer(body)) req.pause()
+  lane.admission.ask({
+    upstream: target.base,
+    first,
+    isOver: () => owner.isOver,
+    onAdmission: (error) => {
+      if (owner.isOver) return
+      if (error === undefined) owner.onDispatch(target)
+      else refused(error)
+    },
+  })
+}
