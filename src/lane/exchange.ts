@@ -37,6 +37,8 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
   readonly serving: Serving
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
+  /** Who asks, and for what. */
+  readonly arrival: Intake['arrival']
   readonly #intake: Intake
   readonly #relay: Relay
   readonly #untilMs: number
@@ -62,8 +64,8 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
     this.#res = res
     this.#intake = new Intake(lane, req, this)
     this.#relay = new Relay(this, req, res, onTapeFailure)
-    const { atMs } = this.#intake.arrival
-    this.#untilMs = requestTimeoutMs === 0 ? Infinity : atMs + requestTimeoutMs
+    this.arrival = this.#intake.arrival
+    this.#untilMs = requestTimeoutMs === 0 ? Infinity : this.arrival.atMs + requestTimeoutMs
   }
 
   /** Takes the request: everything that follows is driven by events. */
@@ -301,10 +303,8 @@ export class Exchange extends WheelEntry implements IntakeOwner, ReplayOwner, Re
     if (this.#ended) return
     this.#source?.abort()
     const { log } = this.#lane
-    log.debug(
-      { seq: this.#intake.arrival.seq, code: error.code, err: errorText(error.cause) },
-      error.message,
-    )
+    const { seq } = this.arrival
+    log.debug({ seq, code: error.code, err: errorText(error.cause) }, error.message)
     if (!this.#relay.hasHead) {
       this.#begin('', '')
       return this.#answer(error, cause)

@@ -11,13 +11,15 @@ import type { Mode } from '../mode.ts'
 import { packConfig } from '../options.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { isSameRecording } from '../options/mode-rules.ts'
+import { ExchangeWatch } from './exchange-watch.ts'
 import type { Verdict } from '../replay/verdict.ts'
+import type { LaneQuestion, LaneQuestions } from './lane-questions.ts'
 import { Lanes, autoLanes } from './lanes.ts'
 import type { LaneRules } from './lanes.ts'
 import { Recording } from './recording.ts'
 import type { RecoveryReport } from './recording.ts'
 import { freeClaims, openReplay, verdictOf } from './replay.ts'
-import { countersOf, makeCounters } from './shared.ts'
+import { countersOf, makeCounters, WatchFlag } from './shared.ts'
 import type { CounterName, LaneCounters } from './shared.ts'
 import { changeModes, endsLive, modesOfAll, onMissOf } from './switching.ts'
 import type { Means, ModeChange, Modes } from './switching.ts'
@@ -54,6 +56,11 @@ export class Supervisor {
   readonly #log: LaneLog
   readonly #counters = makeCounters()
   readonly #lanes: Lanes
+  /** Exchanges as they begin and end. */
+  readonly watch = new ExchangeWatch((watched) => {
+    new WatchFlag(this.#counters).set(watched)
+    this.#recording?.watch(watched)
+  })
   #modes: Modes
   #recording: Recording | undefined
   #recordingFile: string | undefined
@@ -68,6 +75,7 @@ export class Supervisor {
   /** Switches come one after the other. */
   #switching: Promise<unknown> = Promise.resolve()
   #closing: Promise<CloseReport> | undefined
+  #lastTrouble = ''
 
   constructor(config: RolltapeConfig, log: LaneLog, rules: LaneRules = {}) {
     this.#config = config
@@ -86,6 +94,7 @@ export class Supervisor {
       onDeath: (lane) => {
         if (this.#replay) freeClaims(this.#replay, lane)
       },
+      onWatched: (batch) => this.watch.take(batch),
       onReplace: (lane, alone) => this.#recording?.resume(lane, alone),
     })
   }
@@ -120,6 +129,39 @@ export class Supervisor {
     const count = (name: CounterName): number => this.counter(name) - (this.#base.get(name) ?? 0)
     const verifies = modesOfAll(this.#modes).includes('verify') || count('verifiedSame') > 0
     return this.#replay && verdictOf(this.#replay, count, verifies)
+  }
+
+  /** The open recording; undefined when nothing is recorded. */
+  get recording(): Recording | undefined {
+    return this.#recording
+  }
+
+  /** The recording that is replayed, and its path; undefined when none is. */
+  get replay(): { readonly source: LaneReplay; readonly file: string } | undefined {
+    const [source, file] = [this.#replay, this.#replayFile]
+    return source && file !== undefined ? { source, file } : undefined
+  }
+
+  /** What last went wrong with the recording; empty when nothing did. */
+  get lastTrouble(): string {
+    return this.#lastTrouble
+  }
+
+  /** True while at least one lane serves. */
+  get serves(): boolean {
+    return this.#lanes.serves
+  }
+
+  /**
+   * Asks one lane, or who comes after it.
+   * @throws RolltapeError `lane_lost`, or what the lane says.
+   */
+  ask<Q extends LaneQuestion>(
+    lane: number,
+    question: Q,
+    asked: LaneQuestions[Q]['asked'],
+  ): Promise<LaneQuestions[Q]['answered']> {
+    return this.#lanes.ask(lane, question, asked)
   }
 
   /** The counters of one lane. */
@@ -169,14 +211,14 @@ export class Supervisor {
   }
 
   /** Drains the lanes, closes the recording. Safe to call twice: the second waits for the first. */
-  close(): Promise<CloseReport> {
-    this.#closing ??= this.#close()
+  close(drainTimeoutMs = this.#config.drainTimeoutMs): Promise<CloseReport> {
+    this.#closing ??= this.#close(drainTimeoutMs)
     return this.#closing
   }
 
-  async #close(): Promise<CloseReport> {
+  async #close(drainTimeoutMs: number): Promise<CloseReport> {
     await this.#switching
-    const drained = await this.#lanes.drain(this.#config.drainTimeoutMs)
+    const drained = await this.#lanes.drain(drainTimeoutMs)
     await this.#leaving
     const closed = await this.#recording?.close()
     const troubles = [...drained.troubles, ...this.#leftTroubles, closed?.trouble ?? []].flat()
@@ -252,8 +294,13 @@ export class Supervisor {
       file,
       workers: this.#config.recordWorkers,
       log: this.#log,
-      onTrouble: (message) => this.#log.error({}, message),
+      onTrouble: (message) => {
+        this.#lastTrouble = message
+        this.#log.error({}, message)
+      },
+      onWatched: (batch) => this.watch.take(batch),
     })
+    if (this.watch.watched) recording.watch(true)
     this.#sayRecovery(recording.report)
     return recording
   }
