@@ -97,6 +97,7 @@ function rolltape(name: string, flags: readonly string[], recording: boolean): A
       const all = [
         'serve',
         '--log-level=error',
+        '--control=off',
         `--port=${port}`,
         ...bases.flatMap((port) => ['--proxy-base-url', `http://127.0.0.1:${port}`]),
         ...(recording ? ['--recording-file', file] : []),

@@ -1,6 +1,6 @@
 /**
- * Every error rolltape makes itself: one class, one list of codes, one exhaustive table that maps
- * a code to the HTTP status a client sees.
+ * Every error rolltape makes itself: one class, one list of codes, and two exhaustive tables that
+ * map a code to the HTTP status a client sees and to the gRPC status a caller of the control API does.
  *
  * Errors of the upstream are none of these: they pass through as they are. Misuse by a programmer
  * is a plain `TypeError`.
@@ -45,10 +45,72 @@ export const HTTP_STATUS = {
   generation_conflict: 409,
   mode_unavailable: 409,
   lane_lost: 503,
+  // Errors of the control API.
+  bad_argument: 400,
+  wrong_state: 409,
+  unauthenticated: 401,
 } as const satisfies Record<string, number>
 
 /** Stable literal that names an error; clients and tests may match on it. */
 export type ErrorCode = keyof typeof HTTP_STATUS
+
+/** Name of a gRPC status that an error can have. */
+export type GrpcStatus =
+  | 'INVALID_ARGUMENT'
+  | 'NOT_FOUND'
+  | 'ALREADY_EXISTS'
+  | 'RESOURCE_EXHAUSTED'
+  | 'FAILED_PRECONDITION'
+  | 'ABORTED'
+  | 'UNAVAILABLE'
+  | 'DEADLINE_EXCEEDED'
+  | 'UNAUTHENTICATED'
+  | 'DATA_LOSS'
+  | 'UNIMPLEMENTED'
+  | 'INTERNAL'
+
+/** gRPC status per code, for callers of the control API; exhaustive by type as well. */
+export const GRPC_STATUS = {
+  bad_session: 'INVALID_ARGUMENT',
+  bad_request: 'INVALID_ARGUMENT',
+  bad_model: 'INVALID_ARGUMENT',
+  no_route: 'FAILED_PRECONDITION',
+  request_too_large: 'RESOURCE_EXHAUSTED',
+  upgrade_unsupported: 'UNIMPLEMENTED',
+  over_capacity: 'RESOURCE_EXHAUSTED',
+  admission_paused: 'UNAVAILABLE',
+  aborted: 'UNAVAILABLE',
+  upstream_unreachable: 'UNAVAILABLE',
+  upstream_reset: 'UNAVAILABLE',
+  upstream_invalid: 'UNAVAILABLE',
+  upstream_timeout_connect: 'DEADLINE_EXCEEDED',
+  upstream_timeout_ttfb: 'DEADLINE_EXCEEDED',
+  upstream_timeout_stall: 'DEADLINE_EXCEEDED',
+  upstream_timeout_total: 'DEADLINE_EXCEEDED',
+  tape_exhausted: 'NOT_FOUND',
+  tape_miss: 'NOT_FOUND',
+  tape_record_unusable: 'DATA_LOSS',
+  tape_unavailable: 'UNAVAILABLE',
+  draining: 'UNAVAILABLE',
+  internal_error: 'INTERNAL',
+  bad_option: 'INVALID_ARGUMENT',
+  config_unreadable: 'INVALID_ARGUMENT',
+  recording_unwritable: 'FAILED_PRECONDITION',
+  recording_locked: 'FAILED_PRECONDITION',
+  recording_conflict: 'FAILED_PRECONDITION',
+  tape_corrupt: 'DATA_LOSS',
+  record_malformed: 'DATA_LOSS',
+  not_found: 'NOT_FOUND',
+  listen_failed: 'UNAVAILABLE',
+  already_running: 'ALREADY_EXISTS',
+  not_running: 'UNAVAILABLE',
+  generation_conflict: 'ABORTED',
+  mode_unavailable: 'FAILED_PRECONDITION',
+  lane_lost: 'UNAVAILABLE',
+  bad_argument: 'INVALID_ARGUMENT',
+  wrong_state: 'FAILED_PRECONDITION',
+  unauthenticated: 'UNAUTHENTICATED',
+} as const satisfies Record<ErrorCode, GrpcStatus>
 
 /**
  * An error of rolltape's own. `message` names the thing, the value met and the bound; `hint` says

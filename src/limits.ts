@@ -146,3 +146,39 @@ export const EXPLAIN_CANDIDATES_MAX = 64
 
 /** Misses that are explained at once; what is over it gets a plain 404. */
 export const EXPLAINED_AT_ONCE_MAX = 4
+
+/** Flushes of the recording that wait at once, over all callers. Over it: RESOURCE_EXHAUSTED. */
+export const FLUSHES_AT_ONCE_MAX = 64
+
+/** How long the control API waits for a lane's or the appender's word on how it is. */
+export const STATE_WAIT_MS_MAX = 500
+
+/** Entries of one page of a list, and what a page has when nothing is said. */
+export const PAGE_ENTRIES_MAX = 1000
+
+/** Entries of a page where the caller does not say how many. */
+export const PAGE_ENTRIES_DEFAULT = 100
+
+/** Callers that watch exchanges at once; each holds a place in the list of events, no events. */
+export const WATCHERS_MAX = 2048
+
+/** Events kept for watchers, some 300 bytes each; who falls further behind gets a gap. */
+export const WATCH_EVENTS_KEPT_MAX = 4096
+
+/** Events a thread keeps while its last batch is not taken; what is over it is counted as lost. */
+export const WATCH_EVENTS_PENDING_MAX = 1024
+
+/** Characters of a text (path, model, error) in an event. */
+export const WATCH_TEXT_CHARS_MAX = 256
+
+/** After the last watcher has left, events go on for this long: one that resumes misses none. */
+export const WATCH_LINGER_MS = 60_000
+
+/** What open control calls get to end by themselves once rolltape has closed. */
+export const CONTROL_CLOSE_MS_MAX = 1_000
+
+/** Largest message the control API takes: a request to be explained, with its body. */
+export const CONTROL_MESSAGE_BYTES_MAX = 64 * MiB
+
+/** Longest drain that a Shutdown may ask for: what a Node timer can wait, in whole days. */
+export const DRAIN_MS_MAX = 24 * 86_400_000

@@ -7,6 +7,8 @@
  * `packConfig` and `unpackConfig` carry it over a thread boundary.
  */
 import { OPTIONS, OPTION_KEYS, type OptionKey, type OptionValues } from './options/definitions.ts'
+import type { ControlAddress } from './options/control-address.ts'
+import { checkControl } from './options/control-rules.ts'
 import { readOptions, type OptionSources, type Origin } from './options/read.ts'
 import type { Mode, OnMiss } from './mode.ts'
 import type { SessionOverride } from './options/overrides.ts'
@@ -29,6 +31,19 @@ export interface RolltapeOptions {
   readonly port?: number
   /** Listen on a host that is not loopback although clients need no key. Default false. */
   readonly insecureBind?: boolean
+  /**
+   * Where the control API listens: `host:port`, `unix:path` or `off`. Default `off` here, and
+   * `127.0.0.1:50051` for `serve`.
+   */
+  readonly control?: string
+  /** Certificate chain of the control API, a PEM file. Default none. */
+  readonly controlTlsCert?: string
+  /** Key of that certificate, a PEM file. Default none. */
+  readonly controlTlsKey?: string
+  /** Authority whose certificates callers must show, a PEM file. Default none. */
+  readonly controlClientCa?: string
+  /** File with the token that callers must bring. Default none. */
+  readonly controlTokenFile?: string
   /** Base URL, or several, of the inference server; a session sticks to one. No default. */
   readonly proxyBaseUrl?: string | readonly string[]
   /** Base URL per model, `default` for all others; read where `proxyBaseUrl` is not given. */
@@ -136,6 +151,13 @@ export interface RolltapeConfig {
   /** 0 picks a free one. */
   readonly port: number
   readonly insecureBind: boolean
+  /** Null is off. */
+  readonly control: ControlAddress | null
+  /** Given together with `controlTlsKey`, or not. */
+  readonly controlTlsCert: string | null
+  readonly controlTlsKey: string | null
+  readonly controlClientCa: string | null
+  readonly controlTokenFile: string | null
   /** Without a trailing `/`; empty when `proxyRules` decides. */
   readonly proxyBaseUrl: readonly string[]
   /** Without a trailing `/`; `default` stands for models that have no rule. */
@@ -219,14 +241,18 @@ export function resolveOptions(
   const { values, origins } = readOptions(
     options === undefined ? rest : { ...rest, options: { ...options } },
   )
+  checkControl(values)
   return seal({ ...configOf(values), origins })
 }
 
-/** What `startRolltape` was given, as a configuration: resolved unless it already is. */
+/**
+ * What `startRolltape` was given, as a configuration: resolved unless it already is. Whoever embeds
+ * rolltape has it in hand, so its control API is off unless they ask for it.
+ */
 export function asConfig(options: RolltapeOptions | RolltapeConfig): RolltapeConfig {
-  return resolved.has(options)
-    ? (options as RolltapeConfig)
-    : resolveOptions({ options: options as RolltapeOptions })
+  if (resolved.has(options)) return options as RolltapeConfig
+  const config = resolveOptions({ options: options as RolltapeOptions })
+  return config.origins.control === 'default' ? seal({ ...config, control: null }) : config
 }
 
 /** Makes a configuration fit for `workerData` and `postMessage`. */
@@ -252,6 +278,11 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     host: values.host,
     port: values.port,
     insecureBind: values.insecureBind,
+    control: values.control,
+    controlTlsCert: values.controlTlsCert,
+    controlTlsKey: values.controlTlsKey,
+    controlClientCa: values.controlClientCa,
+    controlTokenFile: values.controlTokenFile,
     proxyBaseUrl: values.proxyBaseUrl ?? Object.freeze([]),
     proxyRules: values.proxyRules ?? new Map(),
     upstreamApiKey: values.upstreamApiKey,

@@ -8,9 +8,13 @@
  * for await (const record of readRecords('a.jsonl')) console.log(record.session, record.outcome)
  * ```
  */
+import type { ControlServer } from './control/server.ts'
+import { errorText } from './errors.ts'
 import type { RolltapeError } from './errors.ts'
+import type { LaneLog } from './lane/context.ts'
 import { asConfig } from './options.ts'
 import type { RolltapeConfig, RolltapeOptions } from './options.ts'
+import { SupervisorTarget } from './supervisor/control-target.ts'
 import { makeLog } from './supervisor/log.ts'
 import { Supervisor } from './supervisor/supervisor.ts'
 import type { CloseReport } from './supervisor/supervisor.ts'
@@ -34,6 +38,8 @@ export interface Rolltape {
   readonly host: string
   readonly port: number
   readonly mode: RolltapeConfig['mode']
+  /** Where the control API listens, e.g. `127.0.0.1:50051`; undefined when it is off. */
+  readonly controlAddress: string | undefined
   /** What opening the recording found and mended; undefined when nothing is recorded. */
   readonly recovery: RecoveryReport | undefined
   /** Requests handed to an upstream socket since the start. */
@@ -45,6 +51,8 @@ export interface Rolltape {
    * died, and none could be started in its place. Close it then.
    */
   readonly failed: Promise<RolltapeError>
+  /** Resolves once it is closed, whoever asked for it: {@link close}, or the control API. */
+  readonly closed: Promise<CloseReport>
   /**
    * Takes no new work, lets running exchanges finish (`drainTimeout`), cuts the rest with a
    * recorded outcome, writes and derives everything, releases the recording. May be called again.
@@ -66,14 +74,33 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
   const supervisor = new Supervisor(config, log)
   await supervisor.start()
   const { port } = supervisor
-  const host = config.host.includes(':') ? `[${config.host}]` : config.host
+  const url = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
+  const closed = Promise.withResolvers<CloseReport>()
+  let control: ControlServer | undefined
+  let closing: Promise<CloseReport> | undefined
+  const close = (drainTimeoutMs?: number): Promise<CloseReport> => {
+    control?.drain()
+    closing ??= closeAll(supervisor, control, drainTimeoutMs)
+    closing.then(closed.resolve, closed.reject)
+    return closing
+  }
+  closed.promise.catch(() => undefined)
+  try {
+    const target = new SupervisorTarget(supervisor, config, { url, close })
+    control = await startControlOf(config, target, log)
+  } catch (error) {
+    await supervisor.close(0)
+    throw error
+  }
   return {
-    url: `http://${host}:${port}`,
+    url,
     host: config.host,
     port,
     mode: config.mode,
+    controlAddress: control?.address,
     recovery: supervisor.recovery,
     failed: supervisor.failed,
+    closed: closed.promise,
     get egressTotal() {
       return supervisor.counter('egress')
     },
@@ -82,7 +109,33 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
     },
     close: async (reason) => {
       log.debug({ reason }, 'closing')
-      return supervisor.close()
+      return close()
     },
+  }
+}
+
+/** The control API is loaded only where it is on. */
+async function startControlOf(
+  config: RolltapeConfig,
+  target: SupervisorTarget,
+  log: LaneLog,
+): Promise<ControlServer | undefined> {
+  if (config.control === null) return undefined
+  const { startControl } = await import('./control/server.ts')
+  return startControl(config.control, config, target, (error) => {
+    log.error({ err: errorText(error.cause ?? error) }, 'a call of the control API failed')
+  })
+}
+
+async function closeAll(
+  supervisor: Supervisor,
+  control: ControlServer | undefined,
+  drainTimeoutMs: number | undefined,
+): Promise<CloseReport> {
+  try {
+    return await supervisor.close(drainTimeoutMs)
+  } finally {
+    supervisor.watch.close()
+    await control?.close()
   }
 }

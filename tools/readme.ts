@@ -53,6 +53,9 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   generation_conflict: null,
   mode_unavailable: null,
   lane_lost: null,
+  bad_argument: null,
+  wrong_state: null,
+  unauthenticated: null,
 }
 
 /** The README with its made parts as they should be. */

@@ -7,10 +7,12 @@ import type { MessagePort } from 'node:worker_threads'
 import { errorText } from '../src/errors.ts'
 import { CHECKPOINT_MS } from '../src/limits.ts'
 import type { AppenderCommand, AppenderMessage } from '../src/supervisor/appender-thread.ts'
+import { WatchOutlet, endOf } from '../src/supervisor/watched.ts'
 import { Outage } from '../src/tape/outage.ts'
 import { Appender } from '../src/trajectory/appender.ts'
 import type { AppenderFiles, Checkpoint } from '../src/trajectory/appender.ts'
 import type { AppendReply, AppendRequest, LinkRequest } from '../src/trajectory/appender-link.ts'
+import type { StoredRecord } from '../src/trajectory/jsonl.ts'
 
 /** What the thread is started with. */
 export interface AppendWorkerData {
@@ -32,7 +34,19 @@ process.on('workerMessage', (message: LinkRequest) => {
 const outage = new Outage(files.checkpoint, (message) => tell({ type: 'trouble', message }))
 const timer = setInterval(() => outage.attempt(() => appender.checkpoint()), CHECKPOINT_MS)
 
+/** Set while somebody watches exchanges. */
+let watched = false
+const outlet = new WatchOutlet((batch) => tell({ type: 'watched', batch }))
+
 parentPort?.on('message', (command: AppenderCommand) => {
+  if (command.type === 'state') {
+    return tell({ type: 'state', lines: appender.lines, bytes: appender.bytes })
+  }
+  if (command.type === 'watched_taken') return outlet.onTaken()
+  if (command.type === 'watch') {
+    watched = command.watched
+    return
+  }
   if (command.type === 'settle') return appender.settle(command.seq)
   if (command.type === 'derived') return tell({ type: 'derived', ranges: appender.derived })
   clearInterval(timer)
@@ -51,10 +65,19 @@ tell({ type: 'ready' })
 
 function answer({ ticket, batch }: AppendRequest): AppendReply {
   try {
-    appender.append(batch)
+    const lines = appender.append(batch)
+    if (watched) for (const line of lines) tellOf(line)
     return { ticket, error: null }
   } catch (error) {
     return { ticket, error: errorText(error) }
+  }
+}
+
+function tellOf(line: Buffer): void {
+  try {
+    outlet.add(endOf(JSON.parse(line.toString('utf8')) as StoredRecord))
+  } catch {
+    // Line and answer are what counts; a watcher may go without.
   }
 }
 

@@ -25,16 +25,19 @@ try {
     admission: data.admission,
     port: data.port,
     reusePort: data.reusePort,
+    onWatched: (batch) => tell({ type: 'watched', batch }),
     log: { debug: logAt('debug'), warn: logAt('warn'), error: logAt('error') },
   })
   const answers: LaneAnswers = {
     state: () => lane.state,
     admit: (order) => lane.admit(order),
     quiet: (rule) => lane.quiet(rule),
+    flush: () => lane.flush(),
     serve: (order) => lane.serve(order),
     retired: (folder) => lane.retired(folder),
   }
   parentPort?.on('message', (command: LaneCommand) => {
+    if (command.type === 'watched_taken') return lane.onWatchedTaken()
     if (command.type === 'ask') return void answer(answers, command)
     void lane.drain(command.timeoutMs).then((report) => {
       tell({ type: 'drained', report })

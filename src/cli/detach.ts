@@ -44,6 +44,8 @@ export async function detach(config: RolltapeConfig, terminal: Terminal): Promis
     process_start: processStart(process.pid),
     started_at: new Date().toISOString(),
     url: '',
+    control: null,
+    control_token_file: config.controlTokenFile === null ? null : resolve(config.controlTokenFile),
     mode: config.mode,
     recording_file: config.recordingFile === null ? null : resolve(config.recordingFile),
     log_file: logFile,
@@ -55,7 +57,8 @@ export async function detach(config: RolltapeConfig, terminal: Terminal): Promis
     child = start(logFile, terminal)
     const ready = await becomeReady(child, terminal.stopping)
     const pid = child.pid ?? 0
-    writeState(file, { ...state, ...ready, pid, process_start: processStart(pid) })
+    const control = ready.control === undefined ? null : absolute(ready.control)
+    writeState(file, { ...state, ...ready, control, pid, process_start: processStart(pid) })
     child.stdout?.destroy()
     child.unref()
     say(terminal, formatReadyLine(ready))
@@ -83,6 +86,11 @@ export async function isReady(url: string, signal?: AbortSignal): Promise<boolea
   } catch {
     return false
   }
+}
+
+/** An address that leads to the same place from any folder. */
+function absolute(address: string): string {
+  return address.startsWith('unix:') ? `unix:${resolve(address.slice('unix:'.length))}` : address
 }
 
 /** A URL that can be asked: "all addresses" is where one listens, not where one connects. */

@@ -6,10 +6,8 @@ import { text as readText } from 'node:stream/consumers'
 
 import { Command } from 'commander'
 
-import { RolltapeError, errorText } from '../errors.ts'
-import type { Json } from '../replay/canonical.ts'
-import { candidateOf } from '../replay/explain-task.ts'
-import { explain, formatExplanation, type Candidate } from '../replay/explain.ts'
+import { RolltapeError } from '../errors.ts'
+import { explainRecording, parseAskedBody } from '../replay/explain-recording.ts'
 import { keyHead } from '../replay/key.ts'
 import { ignoreRules } from '../replay/profiles.ts'
 import { addOptions } from './options.ts'
@@ -49,39 +47,14 @@ async function run(flags: ExplainFlags, terminal: Terminal): Promise<number> {
     })
   }
   const rules = ignoreRules(ignore, ignoreProfile)
-  const head = keyHead(method, path)
-  const asked = { head, body: parseBody(await readText(process.stdin)) }
-  const candidates: Candidate[] = []
-  let line = 0
-  let nearest = explain(asked, [], rules)
+  const body = parseAskedBody(await readText(process.stdin), 'the body on stdin')
   const records = openRecords(replayFile, { onTrouble: (line) => tell(terminal, line) })
-  for await (const record of records) {
-    const candidate = candidateOf(record, head, `line ${++line}`)
-    if (candidate !== undefined) candidates.push(candidate)
-    // The nearest so far goes on with the next ones, so that memory stays bounded.
-    if (candidates.length < BATCH) continue
-    nearest = explain(asked, candidates, rules)
-    const best = candidates.find((candidate) => candidate.id === nearest.nearest?.id)
-    candidates.splice(0, candidates.length, ...(best === undefined ? [] : [best]))
-    if (nearest.differences.length === 0) break
-  }
-  if (candidates.length > 0) nearest = explain(asked, candidates, rules)
-  const found = nearest.nearest !== null && nearest.differences.length === 0
+  const { found, text, ...nearest } = await explainRecording(
+    records,
+    { head: keyHead(method, path), body },
+    rules,
+  )
   if (flags.json === true) say(terminal, JSON.stringify({ found, ...nearest }))
-  else if (found) say(terminal, `recorded as ${nearest.nearest?.id}; key ${nearest.key}`)
-  else say(terminal, printable(formatExplanation(nearest)))
+  else say(terminal, printable(text))
   return found ? EXIT.done : EXIT.failed
-}
-
-/** Recorded requests that are compared at once. */
-const BATCH = 64
-
-function parseBody(body: string): Json {
-  try {
-    return JSON.parse(body) as Json
-  } catch (cause) {
-    throw new RolltapeError('bad_request', `the body on stdin is not JSON: ${errorText(cause)}`, {
-      cause,
-    })
-  }
 }

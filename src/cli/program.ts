@@ -1,11 +1,11 @@
 /**
  * The command line: which commands there are, and how a mistake in calling them is told.
  */
-import { readFileSync } from 'node:fs'
-
 import { Command, CommanderError } from 'commander'
 
 import { nearest } from '../options/suggest.ts'
+import { version } from '../version.ts'
+import { completionCommand } from './completion.ts'
 import { demoCommand } from './demo.ts'
 import { diffCommand } from './diff.ts'
 import { explainCommand } from './explain.ts'
@@ -42,7 +42,9 @@ export async function run(terminal: Terminal): Promise<number> {
   ]) {
     program.addCommand(make(terminal, finish))
   }
-  for (const command of [program, ...program.commands]) {
+  program.addCommand(await ctl(terminal, finish))
+  program.addCommand(completionCommand(terminal, finish, program))
+  for (const command of allOf(program)) {
     command.exitOverride().configureOutput({
       writeOut: (text) => void terminal.stdout.write(text),
       writeErr: (text) => void terminal.stderr.write(text),
@@ -66,6 +68,18 @@ export async function run(terminal: Terminal): Promise<number> {
   }
 }
 
+/** Its client takes a while to load, so that is done only for those who need it. */
+async function ctl(terminal: Terminal, finish: (code: number) => void): Promise<Command> {
+  const needed = ['ctl', 'completion'].includes(terminal.argv[0] ?? '')
+  if (!needed) return new Command('ctl').summary('steer a running rolltape, and see how it is')
+  const { ctlCommand } = await import('./ctl/command.ts')
+  return ctlCommand(terminal, finish)
+}
+
+function allOf(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(allOf)]
+}
+
 function misuse(error: CommanderError, program: Command, terminal: Terminal): number {
   if (error.exitCode === 0) return EXIT.done
   const [written, command] = wordsOf(error, program, terminal.argv)
@@ -73,10 +87,10 @@ function misuse(error: CommanderError, program: Command, terminal: Terminal): nu
   const known =
     error.code === 'commander.unknownOption'
       ? (command?.options ?? []).flatMap(({ long }) => (long === undefined ? [] : [long]))
-      : program.commands.map((each) => each.name())
+      : (command ?? program).commands.map((each) => each.name())
   const suggestion = written === undefined ? undefined : nearest(written, known)
   const meant = suggestion === undefined ? '' : `, did you mean ${suggestion}?`
-  const help = `rolltape ${command === undefined ? '' : `${command.name()} `}--help`
+  const help = `${namesOf(command ?? program).join(' ')} --help`
   tell(terminal, `rolltape: ${line}${meant} (\`${help}\` lists all)`)
   return EXIT.misused
 }
@@ -87,22 +101,17 @@ function wordsOf(
   program: Command,
   argv: readonly string[],
 ): [string | undefined, Command | undefined] {
-  const command = program.commands.find((each) => each.name() === argv[0])
+  let command: Command | undefined
+  for (const word of argv) {
+    const next = (command ?? program).commands.find((each) => each.name() === word)
+    if (next === undefined) break
+    command = next
+  }
   const unknown = ['commander.unknownOption', 'commander.unknownCommand'].includes(error.code)
   return [unknown ? /'([^'=]+)/.exec(error.message)?.[1] : undefined, command]
 }
 
-function version(): string {
-  // One folder up from `src` in a checkout, two from `dist/src`.
-  for (const path of ['../../package.json', '../../../package.json']) {
-    try {
-      const parsed: unknown = JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'))
-      if (typeof parsed === 'object' && parsed !== null && 'version' in parsed) {
-        return String(parsed.version)
-      }
-    } catch {
-      // Try the next one.
-    }
-  }
-  return 'unknown'
+/** `rolltape`, `ctl`, `tail`. */
+function namesOf(command: Command): string[] {
+  return [...(command.parent === null ? [] : namesOf(command.parent)), command.name()]
 }

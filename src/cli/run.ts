@@ -34,8 +34,9 @@ async function run(
   flags: Record<string, unknown>,
   terminal: Terminal,
 ): Promise<number> {
-  // Whoever runs one command wants no port of their own, unless they say so.
-  const config = resolveOptions({ flags: { port: '0', ...flags }, env: terminal.env })
+  // Whoever runs one command wants no ports of their own, unless they say so.
+  const own = { port: '0', control: 'off' }
+  const config = resolveOptions({ flags: { ...own, ...flags }, env: terminal.env })
   const { startRolltape } = await import('../rolltape.ts')
   const rolltape = await startRolltape(config)
   try {

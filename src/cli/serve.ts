@@ -31,8 +31,10 @@ async function serve(flags: Record<string, unknown>, terminal: Terminal): Promis
   if (config.detach) return detach(config, terminal)
   const { startRolltape } = await import('../rolltape.ts')
   const rolltape = await startRolltape(config)
-  say(terminal, formatReadyLine({ url: rolltape.url, mode: rolltape.mode }))
-  const failure = await Promise.race([stopped(terminal), rolltape.failed])
+  const { url, mode, controlAddress: control } = rolltape
+  say(terminal, formatReadyLine({ url, mode, control }))
+  const closed = rolltape.closed.then(() => undefined)
+  const failure = await Promise.race([stopped(terminal), rolltape.failed, closed])
   const report = await rolltape.close(failure?.code ?? String(terminal.stopping.reason))
   if (failure !== undefined) throw failure
   return tellClose(report, config.failOn, terminal)

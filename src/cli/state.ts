@@ -29,6 +29,10 @@ export interface State {
   readonly started_at: string
   /** Empty while it is starting. */
   readonly url: string
+  /** Where its control API listens; null while it is starting, or when it has none. */
+  readonly control: string | null
+  /** The file with the token that its control API asks for; null when it asks for none. */
+  readonly control_token_file: string | null
   readonly mode: string
   readonly recording_file: string | null
   readonly log_file: string

@@ -35,6 +35,7 @@ async function status(file: string, json: boolean, terminal: Terminal): Promise<
     const facts = [
       `pid ${state.pid}`,
       state.url === '' ? 'starting' : `${ready ? 'ready' : 'not ready'} at ${state.url}`,
+      ...(state.control ? [`control ${state.control}`] : []),
       `mode ${state.mode}`,
       ...(state.recording_file === null ? [] : [`recording ${state.recording_file}`]),
       `since ${state.started_at}`,

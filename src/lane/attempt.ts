@@ -7,6 +7,7 @@
 import type { Dispatcher } from 'undici'
 import { RolltapeError, errorText, toRolltapeError } from '../errors.ts'
 import type { CloseCause } from '../tape/exchange.ts'
+import type { CountedTry, TallyEntry } from './tally.ts'
 import type { SocketWatcher } from './upstreams.ts'
 
 /** What an attempt tells; the vocabulary is undici's. */
@@ -33,9 +34,10 @@ export interface Failure {
 const DISCARD_BYTES_MAX = 65_536
 
 /** undici's handler for one request. */
-export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher {
+export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher, CountedTry {
   readonly upstream: string
   readonly startedMs: number
+  tally: TallyEntry | undefined
   socketReused = false
   /** A byte of an answer has come. */
   answered = false
@@ -70,6 +72,7 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher {
   /** Ends the attempt: its socket is closed (or its connecting given up), nothing more is told. */
   abort(): void {
     this.settled = true
+    this.tally?.end()
     this.#controller?.abort(new Error('given up by rolltape'))
   }
 
@@ -99,6 +102,7 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher {
     this.#guard(() => {
       if (this.#owner.onResponseStart(this, status, reason, raw)) return
       this.settled = true
+      this.tally?.end()
       this.#discarding = true
     })
   }
@@ -121,6 +125,7 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher {
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     if (this.settled) return
     this.settled = true
+    this.tally?.end()
     const trailers = (controller as { rawTrailers?: Buffer[] }).rawTrailers ?? []
     this.#guard(() => this.#owner.onResponseEnd(trailers))
   }
@@ -129,7 +134,9 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher {
     if (this.settled) return
     this.settled = true
     const started = this.#controller !== undefined
-    this.#owner.onAttemptError(this, explain(error, this.upstream, started, this.headed))
+    const failure = explain(error, this.upstream, started, this.headed)
+    this.tally?.end(failure.error)
+    this.#owner.onAttemptError(this, failure)
   }
 
   /** undici takes what a handler throws for a fault of the connection; it is one of ours. */
@@ -142,8 +149,9 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher {
   }
 
   #failed(error: unknown): void {
-    this.abort()
     const failure = toRolltapeError(error)
+    this.tally?.end(failure)
+    this.abort()
     this.#owner.onAttemptError(this, { cause: 'error', error: failure, retryable: false })
   }
 }

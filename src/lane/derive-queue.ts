@@ -6,7 +6,7 @@
  * tried again exchange by exchange, so that one that breaks its worker does not take others along.
  */
 import { Piscina } from 'piscina'
-import { errorText } from '../errors.ts'
+import { RolltapeError, errorText } from '../errors.ts'
 import { APPEND_RETRY_MS, DERIVE_BATCH_MAX, DERIVE_TIMEOUT_MS, HINTS_MAX } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { parseSegmentName } from '../tape/format.ts'
@@ -38,13 +38,23 @@ export interface DeriveQueueOptions {
   readonly timeoutMs?: number
 }
 
+/** Somebody who waits for the records of what had ended when they asked. */
+interface Barrier {
+  readonly left: Set<TapePosition>
+  /** Dropped ends up to here are waited for too; undefined when none were dropped. */
+  readonly walkTo: TapePosition | undefined
+  resolve(): void
+  reject(error: RolltapeError): void
+}
+
 /** Derives what a lane (or recovery) hands it. */
 export class DeriveQueue {
   /** Exchanges whose records are in the file. */
   derived = 0
   /** Exchanges whose records could not be made or written. */
   lost = 0
-  #refusing = false
+  /** Why lines are not written now; null while they are. */
+  trouble: string | null = null
   #closed = false
   readonly #options: DeriveQueueOptions
   readonly #pool: Piscina<DeriveTask, DeriveResult>
@@ -52,9 +62,17 @@ export class DeriveQueue {
   #voids: number[] = []
   /** The earliest end that was dropped and that no walk has looked for yet. */
   #walkFrom: TapePosition | undefined
+  /** Bytes the tape had when that end came. */
+  #walkBytes = 0
   #running = 0
   #timer: NodeJS.Timeout | undefined
   readonly #idle: (() => void)[] = []
+  /** Ends without a record yet, the dropped ones apart; with the tape's bytes when they came. */
+  readonly #pending = new Map<TapePosition, number>()
+  readonly #barriers = new Set<Barrier>()
+  #lastEnd: TapePosition | undefined
+  /** A walk is under way, up to where it began looking. */
+  #walking: TapePosition | undefined
 
   constructor(options: DeriveQueueOptions) {
     this.#options = options
@@ -79,14 +97,30 @@ export class DeriveQueue {
     return this.#hints.length >= HINTS_MAX
   }
 
-  /** An exchange's last frame is on the tape. */
-  hint(position: TapePosition): void {
+  /** Exchanges that have ended and have no record yet; dropped ones count only once they are found. */
+  get lagExchanges(): number {
+    return this.#pending.size
+  }
+
+  /** Bytes of tape since the oldest of those; `tapeBytes` is what the tape has now. */
+  lagBytes(tapeBytes: number): number {
+    let oldest = this.#walkFrom === undefined ? tapeBytes : this.#walkBytes
+    for (const bytes of this.#pending.values()) oldest = Math.min(oldest, bytes)
+    return tapeBytes - oldest
+  }
+
+  /** An exchange's last frame is on the tape, which had `tapeBytes` then. */
+  hint(position: TapePosition, tapeBytes = 0): void {
+    this.#lastEnd = position
     if (this.#hints.length >= HINTS_MAX) {
+      this.#pending.delete(position)
+      if (this.#walkFrom === undefined) this.#walkBytes = tapeBytes
       this.#walkFrom = earlier(position, this.#walkFrom)
       this.#options.onDropped(1)
       return
     }
     this.#hints.push(position)
+    if (!this.#pending.has(position)) this.#pending.set(position, tapeBytes)
     this.#next(false)
   }
 
@@ -104,10 +138,24 @@ export class DeriveQueue {
     return promise
   }
 
+  /**
+   * Resolves once everything handed over before has its record, however much comes after.
+   * @throws RolltapeError `tape_unavailable` when the file does not take lines.
+   */
+  settled(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const walks = this.#walkFrom !== undefined || this.#walking !== undefined
+    const walkTo = walks ? this.#lastEnd : undefined
+    this.#barriers.add({ left: new Set(this.#pending.keys()), walkTo, resolve, reject })
+    this.#next(true)
+    return promise
+  }
+
   /** Ends the workers; what they are at is abandoned (call {@link drained} before). */
   async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
+    this.#break('rolltape stops')
     await this.#pool.destroy()
   }
 
@@ -117,7 +165,7 @@ export class DeriveQueue {
    */
   #next(partial: boolean): void {
     while (this.#running < this.#options.workers) {
-      const task = this.#task(partial || this.#idle.length > 0)
+      const task = this.#task(partial || this.#idle.length > 0 || this.#barriers.size > 0)
       if (task === undefined) break
       this.#start(task)
     }
@@ -130,12 +178,42 @@ export class DeriveQueue {
     if (this.#running === 0 && this.waiting === 0 && this.#walkFrom === undefined) {
       for (const resolve of this.#idle.splice(0)) resolve()
     }
+    for (const barrier of this.#barriers) {
+      if (barrier.left.size > 0 || this.#isWalkedBefore(barrier.walkTo)) continue
+      this.#barriers.delete(barrier)
+      barrier.resolve()
+    }
+  }
+
+  /** Ends up to here are still looked for on the tape. */
+  #isWalkedBefore(position: TapePosition | undefined): boolean {
+    if (position === undefined) return false
+    return [this.#walkFrom, this.#walking].some(
+      (from) => from !== undefined && order(from, position) <= 0,
+    )
+  }
+
+  /** These have their record, or will never have one. */
+  #settle(ends: readonly TapePosition[]): void {
+    for (const end of ends) {
+      this.#pending.delete(end)
+      for (const { left } of this.#barriers) left.delete(end)
+    }
+  }
+
+  /** Nobody waits for what may take until the disk has room again. */
+  #break(reason: string): void {
+    const error = new RolltapeError('tape_unavailable', `records cannot be written: ${reason}`, {
+      hint: 'they wait on the tape, and are made once the disk takes them',
+    })
+    for (const { reject } of this.#barriers) reject(error)
+    this.#barriers.clear()
   }
 
   #start(task: DeriveTask): void {
     this.#running++
     void this.#run(task).then(async (result) => {
-      if (result?.walked !== undefined) this.#walked(result.walked)
+      if (task.walk !== undefined) this.#walked(result?.walked)
       if (result?.refused !== undefined) await this.#refused(task, result.refused)
       this.#running--
       this.#next(false)
@@ -145,8 +223,10 @@ export class DeriveQueue {
   /** The file takes no lines now: they wait on the tape, for the next start where this is the end. */
   async #refused(task: DeriveTask, reason: string): Promise<void> {
     const { log } = this.#options
-    if (!this.#refusing) log.error({ reason }, 'records cannot be written; they wait on the tape')
-    this.#refusing = true
+    if (this.trouble === null)
+      log.error({ reason }, 'records cannot be written; they wait on the tape')
+    this.trouble = reason
+    this.#break(reason)
     if (this.#idle.length === 0 && !this.#closed) {
       await new Promise((resolve) => setTimeout(resolve, APPEND_RETRY_MS).unref())
       this.#voids.push(...task.voids)
@@ -155,9 +235,10 @@ export class DeriveQueue {
     }
     for (let tries = 0; tries < LAST_TRIES; tries++) {
       const result = await this.#attempt(task).catch(() => undefined)
-      if (result !== undefined && result.refused === undefined) return this.#count(result)
+      if (result !== undefined && result.refused === undefined) return this.#count(task, result)
     }
     this.lost += task.ends.length
+    this.#settle(task.ends)
     log.error({ reason, ...task }, 'records are not written; the next start makes them')
   }
 
@@ -170,13 +251,23 @@ export class DeriveQueue {
     if (from === undefined || this.#running > 0) return undefined
     // What is dropped from now on may lie behind the end of this walk.
     this.#walkFrom = undefined
+    this.#walking = from
     return { ends: [], walk: { from, endsMax: WALK_ENDS_MAX }, voids: [] }
   }
 
   /** Ends that were found become hints; where there is no room, or there are more, walk again. */
-  #walked({ ends, next }: NonNullable<DeriveResult['walked']>): void {
+  #walked(walked: DeriveResult['walked']): void {
+    this.#walking = undefined
+    if (walked === undefined) return this.#break('the tape cannot be walked')
+    const { ends, next } = walked
     const room = HINTS_MAX - this.#hints.length
-    this.#hints.push(...ends.slice(0, room))
+    for (const end of ends.slice(0, room)) {
+      this.#hints.push(end)
+      this.#pending.set(end, this.#walkBytes)
+      for (const { left, walkTo } of this.#barriers) {
+        if (walkTo !== undefined && order(end, walkTo) <= 0) left.add(end)
+      }
+    }
     const rest = ends[room] ?? (ends.length < WALK_ENDS_MAX ? undefined : next)
     if (rest !== undefined) this.#walkFrom = earlier(rest, this.#walkFrom)
   }
@@ -184,7 +275,7 @@ export class DeriveQueue {
   async #run(task: DeriveTask): Promise<DeriveResult | undefined> {
     try {
       const result = await this.#attempt(task)
-      this.#count(result)
+      this.#count(task, result)
       return result
     } catch (error) {
       const { log } = this.#options
@@ -223,13 +314,14 @@ export class DeriveQueue {
         return await this.#done(bare, await this.#attempt(bare))
       } catch (again) {
         this.lost++
+        this.#settle([end])
         log.error({ ...end, err: errorText(again) }, 'no record could be made; the tape has all')
       }
     }
   }
 
   async #done(task: DeriveTask, result: DeriveResult): Promise<void> {
-    this.#count(result)
+    this.#count(task, result)
     if (result.refused !== undefined) await this.#refused(task, result.refused)
   }
 
@@ -238,11 +330,12 @@ export class DeriveQueue {
     return this.#pool.run(task, { signal: AbortSignal.timeout(timeoutMs) })
   }
 
-  #count(result: DeriveResult): void {
+  #count(task: DeriveTask, result: DeriveResult): void {
     this.derived += result.derived
     this.lost += result.unreadable.length
-    if (result.derived > 0) this.#refusing = false
+    if (result.derived > 0) this.trouble = null
     if (result.verified !== undefined) this.#options.onVerified?.(result.verified)
+    if (result.refused === undefined) this.#settle(task.ends)
     for (const { position, reason } of result.unreadable) {
       this.#options.log.error({ ...position, reason }, 'an exchange cannot be read from the tape')
     }
@@ -252,8 +345,12 @@ export class DeriveQueue {
 /** The one of two places in a lane's segments that comes first. */
 function earlier(one: TapePosition, other: TapePosition | undefined): TapePosition {
   if (other === undefined) return one
-  const [a, b] = [numberOf(one), numberOf(other)]
-  return a < b || (a === b && one.offset < other.offset) ? one : other
+  return order(one, other) < 0 ? one : other
+}
+
+/** Negative when `one` comes before `other` on the tape of a lane. */
+function order(one: TapePosition, other: TapePosition): number {
+  return numberOf(one) - numberOf(other) || one.offset - other.offset
 }
 
 function numberOf({ segment }: TapePosition): number {

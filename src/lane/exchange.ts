@@ -56,6 +56,8 @@ export class Exchange
   source: Forward | Replay | undefined
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
+  /** Who asks, and for what. */
+  readonly arrival: Intake['arrival']
   readonly #intake: Intake
   readonly #deadlines: Deadlines
   /** The look into the recording, also where its answer is only compared with. */
@@ -76,7 +78,8 @@ export class Exchange
     this.#res = res
     this.#intake = new Intake(lane, req, this)
     this.relay = new Relay(this, req, res, lane.config.onTapeFailure)
-    this.#deadlines = new Deadlines(lane, this, this.#intake.arrival.atMs)
+    this.arrival = this.#intake.arrival
+    this.#deadlines = new Deadlines(lane, this, this.arrival.atMs)
   }
 
   /** Takes the request: everything that follows is driven by events. */
@@ -155,15 +158,15 @@ export class Exchange
   }
 
   onInterim(status: number, reason: string, flat: string[]): void {
-    this.relay.interim(this.#intake.arrival.atUs(performance.now()), status, reason, flat)
+    this.relay.interim(this.arrival.atUs(performance.now()), status, reason, flat)
   }
 
   onHead(status: number, reason: string, flat: string[]): void {
     const nowMs = performance.now()
     try {
-      this.relay.head(this.#intake.arrival.atUs(nowMs), status, reason, flat, {
+      this.relay.head(this.arrival.atUs(nowMs), status, reason, flat, {
         own: false,
-        path: this.#intake.arrival.path,
+        path: this.arrival.path,
       })
     } catch (cause) {
       this.source?.abort()
@@ -174,7 +177,7 @@ export class Exchange
   }
 
   onChunk(chunk: Buffer, nowMs: number): void {
-    this.relay.data(chunk, this.#intake.arrival.atUs(nowMs))
+    this.relay.data(chunk, this.arrival.atUs(nowMs))
   }
 
   onUpstreamEnd(trailers: string[]): void {
@@ -296,7 +299,7 @@ export class Exchange
   onUntaped(failure: Error): void {
     this.#lane.counters.add('tapeRefused')
     this.#ended = true
-    const { path, seq } = this.#intake.arrival
+    const { path, seq } = this.arrival
     const { status, reason, flat, body } = errorAnswer(untaped(failure), path, false)
     this.#res.writeHead(status, reason, flat).end(body)
     leaveRest(this.#req, this.#lane.config.requestBodyBytesMax)
@@ -309,10 +312,8 @@ export class Exchange
     if (this.#ended) return
     this.source?.abort()
     const { log } = this.#lane
-    log.debug(
-      { seq: this.#intake.arrival.seq, code: error.code, err: errorText(error.cause) },
-      error.message,
-    )
+    const { seq } = this.arrival
+    log.debug({ seq, code: error.code, err: errorText(error.cause) }, error.message)
     if (!this.relay.hasHead) {
       this.#begin('', '')
       return this.#answer(error, cause)
@@ -324,9 +325,9 @@ export class Exchange
 
   #answer(error: RolltapeError, cause: CloseCause): void {
     this.#ended = true
-    const answer = errorAnswer(error, this.#intake.arrival.path, this.#lane.draining)
-    const atUs = this.#intake.arrival.atUs(performance.now())
-    const options = { own: true, path: this.#intake.arrival.path }
+    const answer = errorAnswer(error, this.arrival.path, this.#lane.draining)
+    const atUs = this.arrival.atUs(performance.now())
+    const options = { own: true, path: this.arrival.path }
     this.relay.head(atUs, answer.status, answer.reason, answer.flat, options)
     this.relay.data(answer.body, atUs)
     this.relay.end([], this.#frame(cause, error))
@@ -359,7 +360,7 @@ export class Exchange
   }
 
   #frame(cause: CloseCause, error?: RolltapeError): EndFrame {
-    return endFrame(this.relay, cause, this.#intake.arrival.atUs(performance.now()), error)
+    return endFrame(this.relay, cause, this.arrival.atUs(performance.now()), error)
   }
 
   /** Over: derive gets its place on the tape, at once or when the disk takes it again. */

@@ -14,11 +14,15 @@ import type { Listener } from './listener.ts'
 import type { Disk } from '../tape/disk.ts'
 import { countersOf } from '../supervisor/shared.ts'
 import type { LaneCounters } from '../supervisor/shared.ts'
+import type { WatchBatch } from '../supervisor/watched.ts'
 import { Admission } from './admission.ts'
 import type { AdmissionRule } from './admission.ts'
 import { Parts } from './parts.ts'
 import type { ServingOrder } from './parts.ts'
 import type { Serving } from './serving.ts'
+import { LoopGauge } from './state.ts'
+import type { LaneState } from './state.ts'
+import { LaneWatch } from './watch.ts'
 import { Wheel } from './wheel.ts'
 
 /** Resolution of all deadlines, and how long a full block waits for its write at most. */
@@ -46,6 +50,8 @@ export interface LaneOptions {
   readonly port: number
   readonly reusePort: boolean
   readonly log: LaneLog
+  /** Takes what watchers are told. */
+  readonly onWatched?: (batch: WatchBatch) => void
   readonly disk?: Disk
   readonly random?: () => number
 }
@@ -65,13 +71,6 @@ export interface DrainReport {
   readonly trouble: string | null
 }
 
-/** How a lane is. */
-export interface LaneState {
-  /** Exchanges that are not over. */
-  readonly inFlight: number
-  readonly draining: boolean
-}
-
 /** A running lane. */
 export class Lane implements LaneContext {
   readonly config: RolltapeConfig
@@ -87,6 +86,8 @@ export class Lane implements LaneContext {
   readonly #live = new Set<Exchange>()
   readonly #random: () => number
   readonly #beat: NodeJS.Timeout
+  readonly #loop = new LoopGauge()
+  readonly #watch: LaneWatch
   #listener: Listener | undefined
   /** Who waits for the end of some exchange. */
   readonly #onClosed: (() => void)[] = []
@@ -99,7 +100,10 @@ export class Lane implements LaneContext {
     this.log = log
     this.tagsJson = JSON.stringify(config.tags)
     this.admission = new Admission(options.admission ?? [])
-    this.#parts = new Parts({ lane, config, counters: this.counters, log, disk }, options.order)
+    this.#watch = new LaneWatch(options.onWatched, options)
+    const onVoid = (seq: number): void => this.#watch.onVoid(seq)
+    const parts = { lane, config, counters: this.counters, log, disk, onVoid }
+    this.#parts = new Parts(parts, options.order)
     this.pacer = new Wheel(PACE_TICK_MS, () => undefined)
     this.#random = options.random ?? Math.random
     this.wheel = new Wheel(TICK_MS, () => {
@@ -109,6 +113,7 @@ export class Lane implements LaneContext {
     this.#beat = setInterval(() => {
       this.counters.add('beats')
       this.#watchDisk()
+      this.#loop.beat(this.counters)
     }, BEAT_MS)
   }
 
@@ -130,6 +135,7 @@ export class Lane implements LaneContext {
           lane.counters.add('exchanges')
           if (lane.draining) exchange.refuse(new RolltapeError('draining', DRAINING))
           else exchange.accept()
+          if (lane.#live.has(exchange)) lane.#watch.onBegin(exchange, res)
         },
       })
     } catch (error) {
@@ -151,7 +157,25 @@ export class Lane implements LaneContext {
 
   /** How the lane is. */
   get state(): LaneState {
-    return { inFlight: this.inFlight, draining: this.draining }
+    return {
+      inFlight: this.inFlight,
+      draining: this.draining,
+      upstreams: this.serving.upstreams?.tally.all ?? [],
+      tape: this.serving.recorder?.state,
+    }
+  }
+
+  /** The last batch for watchers has been taken. */
+  onWatchedTaken(): void {
+    this.#watch.onTaken()
+  }
+
+  /**
+   * A barrier: what was over before has its record.
+   * @throws RolltapeError `tape_unavailable` when tape or records cannot be written.
+   */
+  async flush(): Promise<void> {
+    await this.#parts.flush()
   }
 
   /** How requests that arrive now are served. */
@@ -207,6 +231,7 @@ export class Lane implements LaneContext {
     for (const resolve of this.#onClosed.splice(0)) resolve()
     this.#parts.sweep()
     this.counters.set('inFlight', this.#live.size)
+    this.#watch.onClosed(exchange)
     if (!this.draining) return
     this.#listener?.closeIdle()
     if (this.#live.size === 0) this.#onQuiet?.()
@@ -255,6 +280,7 @@ export class Lane implements LaneContext {
 
   async #release(isFailed: boolean): Promise<void> {
     clearInterval(this.#beat)
+    this.#loop.close()
     this.wheel.stop()
     this.pacer.stop()
     await this.#parts.release(isFailed)

@@ -90,6 +90,15 @@ export class Parts {
     return new Set(all)
   }
 
+  /**
+   * A barrier: every exchange that was over before has its record.
+   * @throws RolltapeError `tape_unavailable` when tape or records cannot be written.
+   */
+  async flush(): Promise<void> {
+    const flushes = [...this.recorders].map((recorder) => recorder.flush())
+    await Promise.all([...flushes, ...this.#ending.values()])
+  }
+
   /** Writes and derives everything; what could not be written, or null. */
   async finish(): Promise<string | null> {
     for (const recorder of this.recorders) this.#end(recorder)

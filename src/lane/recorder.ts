@@ -11,6 +11,8 @@ import { TapeWriter } from '../tape/writer.ts'
 import type { FrameTail } from '../tape/writer.ts'
 import type { LaneLog } from './context.ts'
 import { DeriveQueue } from './derive-queue.ts'
+import { untaped } from './own-answer.ts'
+import type { LaneTape } from './state.ts'
 
 /** The recording a lane writes to. */
 export interface LaneRecording {
@@ -31,6 +33,8 @@ export interface RecorderOptions {
   readonly recording: LaneRecording
   readonly log: LaneLog
   readonly disk: Disk | undefined
+  /** Told of exchanges that will never be on the tape. */
+  readonly onVoid: (seq: number) => void
 }
 
 /** Records the exchanges of one lane. */
@@ -43,12 +47,18 @@ export class Recorder {
   readonly #counters: LaneCounters
   readonly #log: LaneLog
   readonly #late: FrameTail[] = []
+  readonly #onVoid: (seq: number) => void
+  /** The highest segment an exchange is known to have ended in. */
+  #segment: number
 
-  constructor({ lane, config, counters, recording, log, disk }: RecorderOptions) {
+  constructor(options: RecorderOptions) {
+    const { lane, config, counters, recording, log, disk } = options
     const tables = new SharedTables(recording.memory)
     this.folder = recording.folder
     this.tables = tables
     this.#counters = counters
+    this.#onVoid = options.onVoid
+    this.#segment = recording.firstSegment
     this.#log = log
     this.writer = new TapeWriter({
       folder: recording.folder,
@@ -78,9 +88,38 @@ export class Recorder {
     })
   }
 
+  /** How this part of the recording is. */
+  get state(): LaneTape {
+    const { appended: bytes, failure } = this.writer
+    const queue = this.#queue
+    return {
+      segment: this.writer.nameOf(this.#segment),
+      bytes,
+      trouble: failure?.message ?? queue.trouble,
+      writable: failure === undefined,
+      lagExchanges: queue.lagExchanges,
+      lagBytes: queue.lagBytes(bytes),
+    }
+  }
+
+  /**
+   * A barrier: every exchange that was over before has its record.
+   * @throws RolltapeError `tape_unavailable` when tape or records cannot be written.
+   */
+  async flush(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<Error | undefined>()
+    this.writer.commit({ onCommitted: resolve })
+    const error = await promise
+    if (error !== undefined) throw untaped(error)
+    await this.#queue.settled()
+  }
+
   /** An exchange's END is on the tape; the tail points at it. */
   onTaped(tail: FrameTail): void {
-    this.#queue.hint({ segment: this.writer.nameOf(tail.segment), offset: tail.offset })
+    const { writer } = this
+    this.#segment = Math.max(this.#segment, tail.segment)
+    const position = { segment: writer.nameOf(tail.segment), offset: tail.offset }
+    this.#queue.hint(position, writer.appended)
   }
 
   /** An exchange's END waits for a disk that fails: it will be on the tape once that works again. */
@@ -100,6 +139,7 @@ export class Recorder {
   /** An exchange of this number will never be on the tape. */
   onVoid(seq: number): void {
     this.#counters.add('untaped')
+    this.#onVoid(seq)
     this.#queue.void(seq)
   }
 

@@ -6,9 +6,10 @@ import { lookup as resolve } from 'node:dns'
 import type { LookupAddress, LookupOptions } from 'node:dns'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { LookupFunction } from 'node:net'
-import { Client, Pool, buildConnector } from 'undici'
-import type { Dispatcher } from 'undici'
+import { buildConnector } from 'undici'
+import type { Client, Dispatcher, Pool } from 'undici'
 import { DNS_TTL_MS, RESPONSE_HEAD_BYTES_MAX } from '../limits.ts'
+import { CountingClient, CountingPool, Tally } from './tally.ts'
 
 /** Idle sockets are closed before uvicorn (vLLM, SGLang) closes them after 5 s. */
 const KEEP_ALIVE_MS = 4_000
@@ -24,6 +25,8 @@ export interface SocketWatcher {
 export class Upstreams {
   /** Requests handed to a socket; proof that replay sends none. */
   egressTotal = 0
+  /** What goes on at each of them. */
+  readonly tally = new Tally()
   readonly #pools = new Map<string, Pool>()
   readonly #options: Pool.Options
   #starting: SocketWatcher | undefined
@@ -61,7 +64,7 @@ export class Upstreams {
   pool(origin: string): Dispatcher {
     let pool = this.#pools.get(origin)
     if (pool === undefined) {
-      pool = new Pool(origin, this.#options)
+      pool = new CountingPool(origin, this.#options, this.tally)
       this.#pools.set(origin, pool)
     }
     return pool
@@ -69,7 +72,7 @@ export class Upstreams {
 
   /** A dispatcher with a new socket of its own, for the one retry after a dead idle socket. */
   fresh(origin: string): Client {
-    return new Client(origin, this.#options as Client.Options)
+    return new CountingClient(origin, this.#options as Client.Options, this.tally)
   }
 
   /** To be called from `onRequestStart`: the watcher hears of the socket in the same turn. */

@@ -4,6 +4,7 @@ import type { Kind } from './kinds.ts'
 /** Headings of the help, in order. */
 export const GROUPS = {
   where: 'Where it listens',
+  control: 'Control',
   upstream: 'Upstream',
   recording: 'Recording',
   replay: 'Replay',

@@ -21,6 +21,7 @@ import {
   type Kind,
 } from './kinds.ts'
 import { LANES_MAX } from '../limits.ts'
+import { CONTROL_OPTIONS } from './control-definitions.ts'
 import { REPLAY_OPTIONS } from './replay-definitions.ts'
 import type { OptionDefinition } from './definition.ts'
 
@@ -47,6 +48,7 @@ export const OPTIONS = {
     help: 'listen on a host that is not loopback although clients need no key',
     why: 'whoever reaches the port can use the upstream with its key',
   },
+  ...CONTROL_OPTIONS,
   proxyBaseUrl: {
     kind: list(baseUrl, 'one or more base URLs with http:// or https://', 'http://127.0.0.1:8000'),
     default: null,

@@ -18,3 +18,15 @@ export function parsePace(text: string): Pace | undefined {
   if (steady === null || Number(steady[2]) <= 0) return undefined
   return { kind: 'steady', ttftMs: Number(steady[1]), perChunkMs: 1000 / Number(steady[2]) }
 }
+
+/** The other half of {@link parsePace}. */
+export function formatPace(pace: Pace): string {
+  if (pace.kind === 'instant') return 'instant'
+  if (pace.kind === 'steady') return `ttft=${pace.ttftMs},tps=${round(1_000 / pace.perChunkMs)}`
+  return pace.factor === 1 ? 'original' : `x${pace.factor}`
+}
+
+/** Without the last bit that a division there and back may change. */
+function round(value: number): number {
+  return Number(value.toPrecision(12))
+}

@@ -7,11 +7,15 @@ import { RolltapeError, errorText } from '../errors.ts'
 import type { AppenderFiles, Checkpoint } from '../trajectory/appender.ts'
 import type { SeqRange } from '../trajectory/seq-set.ts'
 import { workerUrl } from '../workers.ts'
+import type { WatchBatch } from './watched.ts'
 
 /** What the supervisor says to the appender. */
 export type AppenderCommand =
   | { readonly type: 'derived' }
   | { readonly type: 'settle'; readonly seq: number }
+  | { readonly type: 'state' }
+  | { readonly type: 'watch'; readonly watched: boolean }
+  | { readonly type: 'watched_taken' }
   | { readonly type: 'close' }
 
 /** How its end went. */
@@ -22,10 +26,20 @@ export interface AppenderClose {
   readonly trouble: string | null
 }
 
+/** How far it is. */
+export interface AppenderState {
+  /** Lines written since it began. */
+  readonly lines: number
+  /** Bytes of the file. */
+  readonly bytes: number
+}
+
 /** What the appender says to the supervisor. */
 export type AppenderMessage =
   | { readonly type: 'ready' }
   | { readonly type: 'derived'; readonly ranges: readonly SeqRange[] }
+  | ({ readonly type: 'state' } & AppenderState)
+  | { readonly type: 'watched'; readonly batch: WatchBatch }
   | { readonly type: 'trouble'; readonly message: string }
   | ({ readonly type: 'closed' } & AppenderClose)
 
@@ -33,6 +47,8 @@ export type AppenderMessage =
 export class AppenderThread {
   readonly #worker: Worker
   readonly #ended: Promise<void>
+  /** Takes what watchers are told of records. */
+  onWatched: (batch: WatchBatch) => void = () => undefined
 
   private constructor(worker: Worker, onTrouble: (message: string) => void) {
     this.#worker = worker
@@ -40,6 +56,9 @@ export class AppenderThread {
     worker.on('error', (error) => onTrouble(`the appender failed: ${errorText(error)}`))
     worker.on('message', (message: AppenderMessage) => {
       if (message.type === 'trouble') onTrouble(message.message)
+      if (message.type !== 'watched') return
+      this.onWatched(message.batch)
+      this.#tell({ type: 'watched_taken' })
     })
   }
 
@@ -77,6 +96,22 @@ export class AppenderThread {
     const answer = await this.#hear('derived')
     if (answer === undefined) throw new Error('the appender has ended')
     return answer.ranges
+  }
+
+  /**
+   * How far it is.
+   * @throws when the thread has ended.
+   */
+  async state(): Promise<AppenderState> {
+    this.#tell({ type: 'state' })
+    const answer = await this.#hear('state')
+    if (answer === undefined) throw new Error('the appender has ended')
+    return { lines: answer.lines, bytes: answer.bytes }
+  }
+
+  /** Whether records are to be told of. */
+  watch(watched: boolean): void {
+    this.#tell({ type: 'watch', watched })
   }
 
   /** Every number up to this has its line, or will never have one. */

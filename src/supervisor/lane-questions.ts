@@ -5,8 +5,9 @@
 import { RolltapeError } from '../errors.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { AdmissionRule } from '../lane/admission.ts'
-import type { AdmissionOrder, LaneState } from '../lane/lane.ts'
+import type { AdmissionOrder } from '../lane/lane.ts'
 import type { ServingOrder } from '../lane/parts.ts'
+import type { LaneState } from '../lane/state.ts'
 
 /** Every question by name: what goes with it, and what the answer is. */
 export interface LaneQuestions {
@@ -20,6 +21,8 @@ export interface LaneQuestions {
   readonly quiet: { readonly asked: AdmissionRule; readonly answered: void }
   /** Answered once the lane writes nothing to the recording in this folder any more. */
   readonly retired: { readonly asked: string; readonly answered: void }
+  /** That everything which was over has its record. */
+  readonly flush: { readonly asked: null; readonly answered: void }
 }
 
 /** Name of a question. */

@@ -10,6 +10,7 @@ import { LANE_REPLACE_PAUSE_MS, LANE_SILENT_MS_MAX } from '../limits.ts'
 import type { LaneQuestion, LaneQuestions } from './lane-questions.ts'
 import { LaneThread } from './lane-thread.ts'
 import type { LaneWorkerData } from './lane-thread.ts'
+import type { WatchBatch } from './watched.ts'
 
 /** So many short lives of threads in a row are borne in any case. */
 const SHORT_LIVES_MAX = 3
@@ -30,6 +31,8 @@ export interface SeatOptions {
   readonly beats: () => number
   /** The thread has ended too early. */
   readonly onDeath: () => void
+  /** Takes what watchers are told. */
+  readonly onWatched: (batch: WatchBatch) => void
   /** The first successor is about to start. */
   readonly onReplace: () => void
   /** No successor could be started for `replaceMsMax`; true when it is to be tried on. */
@@ -65,9 +68,9 @@ export class LaneSeat {
 
   /** Starts the first thread; resolves when it serves. */
   async start(port: number): Promise<void> {
-    const { dataFor, log, entry } = this.#options
+    const { dataFor, log, entry, onWatched } = this.#options
     const died = (reason: string): void => this.#died(reason)
-    const thread = await LaneThread.start(dataFor(port), log, died, entry)
+    const thread = await LaneThread.start(dataFor(port), log, died, onWatched, entry)
     this.#thread = thread
     this.#port = thread.port
     this.#beatMs = performance.now()

@@ -18,6 +18,7 @@ import type {
   LaneQuestions,
   LaneReply,
 } from './lane-questions.ts'
+import type { WatchBatch } from './watched.ts'
 
 /** What the thread is started with. */
 export interface LaneWorkerData {
@@ -32,7 +33,10 @@ export interface LaneWorkerData {
 }
 
 /** What the supervisor says to a lane. */
-export type LaneCommand = { readonly type: 'drain'; readonly timeoutMs: number } | LaneAsk
+export type LaneCommand =
+  | { readonly type: 'drain'; readonly timeoutMs: number }
+  | { readonly type: 'watched_taken' }
+  | LaneAsk
 
 /** What a lane says to the supervisor. */
 export type LaneMessage =
@@ -45,6 +49,7 @@ export type LaneMessage =
       readonly text: string
     }
   | { readonly type: 'drained'; readonly report: DrainReport }
+  | { readonly type: 'watched'; readonly batch: WatchBatch }
   | LaneReply
 
 /** Young generation of a lane's heap: short-lived objects of many streams should die young. */
@@ -76,6 +81,7 @@ export class LaneThread {
     data: LaneWorkerData,
     log: LaneLog,
     onDeath: (reason: string) => void,
+    onWatched: (batch: WatchBatch) => void = () => undefined,
     entry: URL = workerUrl('lane'),
   ): Promise<LaneThread> {
     const worker = new Worker(entry, {
@@ -88,6 +94,10 @@ export class LaneThread {
       if (message.type === 'ready') resolve(message.port)
       else if (message.type === 'log') log[message.level](message.fields, message.text)
       else if (message.type === 'failed') reject(failure(message))
+      else if (message.type === 'watched') {
+        onWatched(message.batch)
+        worker.postMessage({ type: 'watched_taken' } satisfies LaneCommand)
+      }
     })
     let failed: string | undefined
     worker.on('error', (error) => {

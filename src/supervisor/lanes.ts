@@ -10,6 +10,7 @@ import { LANE_REPLACE_MS_MAX } from '../limits.ts'
 import type { LaneQuestion, LaneQuestions } from './lane-questions.ts'
 import { LaneSeat } from './lane-seat.ts'
 import type { LaneWorkerData } from './lane-thread.ts'
+import type { WatchBatch } from './watched.ts'
 
 /** How often the lanes' beats are looked at. */
 const WATCH_MS = 1_000
@@ -32,6 +33,8 @@ export interface LanesOptions {
   readonly beats: (lane: number) => number
   /** A lane has died: what it held is free again. */
   readonly onDeath: (lane: number) => void
+  /** Takes what watchers are told. */
+  readonly onWatched: (batch: WatchBatch) => void
   /** A lane that died gets a successor; `alone` when no other lane serves. */
   readonly onReplace: (lane: number, alone: boolean) => void
 }
@@ -111,6 +114,25 @@ export class Lanes {
     return Promise.all(this.#seats.map((seat, lane) => seat.ask(question, asked(lane))))
   }
 
+  /**
+   * Asks one lane, or who comes after it.
+   * @throws RolltapeError `lane_lost`, or what the lane says.
+   */
+  ask<Q extends LaneQuestion>(
+    lane: number,
+    question: Q,
+    asked: LaneQuestions[Q]['asked'],
+  ): Promise<LaneQuestions[Q]['answered']> {
+    const seat = this.#seats[lane]
+    if (seat === undefined) throw new TypeError(`there is no lane ${lane}`)
+    return seat.ask(question, asked)
+  }
+
+  /** True while at least one serves. */
+  get serves(): boolean {
+    return this.#seats.some((seat) => seat.serves)
+  }
+
   /** Drains them all. */
   async drain(timeoutMs: number): Promise<LanesReport> {
     clearInterval(this.#watch)
@@ -122,7 +144,7 @@ export class Lanes {
   }
 
   #seat(lane: number, reusePort: boolean): LaneSeat {
-    const { log, rules, dataFor, beats, onDeath, onReplace } = this.#options
+    const { log, rules, dataFor, beats, onDeath, onReplace, onWatched } = this.#options
     return new LaneSeat({
       lane,
       log,
@@ -131,6 +153,7 @@ export class Lanes {
       dataFor: (port) => ({ ...dataFor(lane), lane, port, reusePort }),
       beats: () => beats(lane),
       onDeath: () => onDeath(lane),
+      onWatched,
       onReplace: () => onReplace(lane, !this.#seats.some((seat) => seat.serves)),
       onGivenUp: (cause) => this.#givenUp(lane, cause),
     })

@@ -19,10 +19,11 @@ import { SeqSet } from '../trajectory/seq-set.ts'
 import type { SeqRange } from '../trajectory/seq-set.ts'
 import { workerUrl } from '../workers.ts'
 import { AppenderThread } from './appender-thread.ts'
-import type { AppenderClose } from './appender-thread.ts'
+import type { AppenderClose, AppenderState } from './appender-thread.ts'
 import { progressLog } from './log.ts'
 import { SharedTables, makeSharedMemory } from './shared.ts'
 import { TurnsFile } from './turns.ts'
+import type { WatchBatch } from './watched.ts'
 
 /** How often the turns of all sessions are written down. */
 const TURNS_MS = 60_000
@@ -48,6 +49,8 @@ export interface RecordingOptions {
   readonly workers: number
   readonly log: LaneLog
   readonly onTrouble: (message: string) => void
+  /** Takes what watchers are told of records. */
+  readonly onWatched?: (batch: WatchBatch) => void
 }
 
 interface Opened {
@@ -98,6 +101,7 @@ export class Recording {
     this.#appender = opened.appender
     this.#turns = opened.turns
     this.#unlock = unlock
+    if (options.onWatched !== undefined) this.#appender.onWatched = options.onWatched
     this.#turns.save()
     this.#timer = setInterval(() => this.#turns.save(), TURNS_MS)
     this.#timer.unref()
@@ -122,6 +126,33 @@ export class Recording {
   /** Thread id of the appender. */
   get appender(): number {
     return this.#appender.id
+  }
+
+  /** Path of the `.jsonl`. */
+  get file(): string {
+    return this.#options.file
+  }
+
+  /**
+   * How far its records are.
+   * @throws when the appender has ended.
+   */
+  records(): Promise<AppenderState> {
+    return this.#appender.state()
+  }
+
+  /** Whether watchers are to be told of records. */
+  watch(watched: boolean): void {
+    this.#appender.watch(watched)
+  }
+
+  /**
+   * Resolves once what a dead lane left has its records.
+   * @throws RolltapeError `tape_unavailable` when they cannot be made.
+   */
+  async recovered(): Promise<void> {
+    await this.#recovering
+    if (this.#left !== null) throw new RolltapeError('tape_unavailable', this.#left)
   }
 
   /** Number of the first segment a new lane writes. */

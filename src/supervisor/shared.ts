@@ -30,6 +30,8 @@ export const COUNTERS = [
   'verifiedSame',
   'verifiedDifferent',
   'verifiedAlone',
+  'loopDelayMs',
+  'loopUtilization',
 ] as const
 
 /** Name of a counter. */
@@ -63,9 +65,30 @@ export interface SharedMemory {
   readonly turns: SharedArrayBuffer
 }
 
+/** Where the counters end, and the flag begins that is set while somebody watches exchanges. */
+const WATCHED_AT = LANES_MAX * COUNTERS.length * 8
+
 /** Memory of all lanes' counters. */
 export function makeCounters(): SharedArrayBuffer {
-  return new SharedArrayBuffer(LANES_MAX * COUNTERS.length * 8)
+  return new SharedArrayBuffer(WATCHED_AT + 8)
+}
+
+/** The flag that is set while somebody watches exchanges: lanes tell of them only then. */
+export class WatchFlag {
+  readonly #flag: Int32Array
+
+  /** `counters` is the memory of all lanes' counters, behind which it stands. */
+  constructor(counters: SharedArrayBuffer) {
+    this.#flag = new Int32Array(counters, WATCHED_AT, 1)
+  }
+
+  get isSet(): boolean {
+    return Atomics.load(this.#flag, 0) === 1
+  }
+
+  set(watched: boolean): void {
+    Atomics.store(this.#flag, 0, watched ? 1 : 0)
+  }
 }
 
 /** One lane's counters in it. */

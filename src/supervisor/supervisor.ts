@@ -12,13 +12,17 @@ import type { Mode } from '../mode.ts'
 import { packConfig } from '../options.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { isSameRecording } from '../options/mode-rules.ts'
+import { ExchangeWatch } from './exchange-watch.ts'
 import type { Verdict } from '../replay/verdict.ts'
+import type { LaneQuestion, LaneQuestions } from './lane-questions.ts'
+import { Admissions } from './admissions.ts'
+import type { AdmissionScope } from './admissions.ts'
 import { Lanes, autoLanes } from './lanes.ts'
 import type { LaneRules } from './lanes.ts'
 import { Recording } from './recording.ts'
 import type { RecoveryReport } from './recording.ts'
 import { freeClaims, openReplay, verdictOf } from './replay.ts'
-import { countersOf, makeCounters } from './shared.ts'
+import { countersOf, makeCounters, WatchFlag } from './shared.ts'
 import type { CounterName, LaneCounters } from './shared.ts'
 import { changeModes, endsLive, modesOfAll, onMissOf } from './switching.ts'
 import type { Means, ModeChange, Modes } from './switching.ts'
@@ -55,6 +59,12 @@ export class Supervisor {
   readonly #log: LaneLog
   readonly #counters = makeCounters()
   readonly #lanes: Lanes
+  readonly #admissions: Admissions
+  /** Exchanges as they begin and end. */
+  readonly watch = new ExchangeWatch((watched) => {
+    new WatchFlag(this.#counters).set(watched)
+    this.#recording?.watch(watched)
+  })
   #modes: Modes
   #recording: Recording | undefined
   #recordingFile: string | undefined
@@ -68,10 +78,10 @@ export class Supervisor {
   #leaving: Promise<void> = Promise.resolve()
   /** Stamped on requests from now on; empty when none was told. */
   #policyVersion = ''
-  #pauses: readonly AdmissionRule[] = []
   /** Switches come one after the other. */
   #switching: Promise<unknown> = Promise.resolve()
   #closing: Promise<CloseReport> | undefined
+  #lastTrouble = ''
 
   constructor(config: RolltapeConfig, log: LaneLog, rules: LaneRules = {}) {
     this.#config = config
@@ -85,14 +95,16 @@ export class Supervisor {
         config: packConfig(config),
         counters: this.#counters,
         order: this.#order(lane, true),
-        admission: this.#pauses,
+        admission: this.#admissions.pauses,
       }),
       beats: (lane) => countersOf(this.#counters, lane).get('beats'),
       onDeath: (lane) => {
         if (this.#replay) freeClaims(this.#replay, lane)
       },
+      onWatched: (batch) => this.watch.take(batch),
       onReplace: (lane, alone) => this.#recording?.resume(lane, alone),
     })
+    this.#admissions = new Admissions(this.#lanes)
   }
 
   /** Resolves only if no lane serves any more and none could be started; then close it. */
@@ -125,6 +137,39 @@ export class Supervisor {
     const count = (name: CounterName): number => this.counter(name) - (this.#base.get(name) ?? 0)
     const verifies = modesOfAll(this.#modes).includes('verify') || count('verifiedSame') > 0
     return this.#replay && verdictOf(this.#replay, count, verifies)
+  }
+
+  /** The open recording; undefined when nothing is recorded. */
+  get recording(): Recording | undefined {
+    return this.#recording
+  }
+
+  /** The recording that is replayed, and its path; undefined when none is. */
+  get replay(): { readonly source: LaneReplay; readonly file: string } | undefined {
+    const [source, file] = [this.#replay, this.#replayFile]
+    return source && file !== undefined ? { source, file } : undefined
+  }
+
+  /** What last went wrong with the recording; empty when nothing did. */
+  get lastTrouble(): string {
+    return this.#lastTrouble
+  }
+
+  /** True while at least one lane serves. */
+  get serves(): boolean {
+    return this.#lanes.serves
+  }
+
+  /**
+   * Asks one lane, or who comes after it.
+   * @throws RolltapeError `lane_lost`, or what the lane says.
+   */
+  ask<Q extends LaneQuestion>(
+    lane: number,
+    question: Q,
+    asked: LaneQuestions[Q]['asked'],
+  ): Promise<LaneQuestions[Q]['answered']> {
+    return this.#lanes.ask(lane, question, asked)
   }
 
   /** The counters of one lane. */
@@ -186,42 +231,22 @@ export class Supervisor {
 
   /** The pauses of admission that hold now. */
   get pauses(): readonly AdmissionRule[] {
-    return this.#pauses
+    return this.#admissions.pauses
   }
 
-  /**
-   * Pauses admission. What has gone to an upstream already is kept, or ended (`abort`); the number
-   * of those. A pause of the same scope takes the other's place.
-   */
+  /** Pauses admission, see {@link Admissions.pause}. */
   pause(rule: AdmissionRule, abort: boolean): Promise<number> {
-    return this.#inTurn(async () => {
-      this.#pauses = [...this.#pauses.filter((one) => !isSameScope(one, rule)), rule]
-      const order = { rules: this.#pauses, ...(abort && { abort: rule }) }
-      const aborted = await this.#lanes.askAll('admit', () => order)
-      return aborted.reduce((sum, count) => sum + count, 0)
-    })
+    return this.#inTurn(() => this.#admissions.pause(rule, abort))
   }
 
-  /** Resolves once what was in flight under this rule when it was asked has ended. */
-  async quiet(rule: AdmissionRule): Promise<void> {
-    await this.#lanes.askAll('quiet', () => rule)
+  /** Waits for what is in flight, see {@link Admissions.quiet}. */
+  quiet(rule: AdmissionRule): Promise<void> {
+    return this.#admissions.quiet(rule)
   }
 
-  /**
-   * Takes back a pause, or all of them.
-   * @throws RolltapeError `not_found` when there is no such pause.
-   */
-  resume(scope?: Omit<AdmissionRule, 'policy'>): Promise<void> {
-    return this.#inTurn(async () => {
-      const left = this.#pauses.filter((one) => scope !== undefined && !isSameScope(one, scope))
-      if (scope !== undefined && left.length === this.#pauses.length) {
-        throw new RolltapeError('not_found', 'admission is not paused for that', {
-          hint: 'the status lists the pauses',
-        })
-      }
-      this.#pauses = left
-      await this.#lanes.askAll('admit', () => ({ rules: left }))
-    })
+  /** Takes pauses back, see {@link Admissions.resume}. */
+  resume(scope?: AdmissionScope): Promise<void> {
+    return this.#inTurn(() => this.#admissions.resume(scope))
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -231,14 +256,14 @@ export class Supervisor {
   }
 
   /** Drains the lanes, closes the recording. Safe to call twice: the second waits for the first. */
-  close(): Promise<CloseReport> {
-    this.#closing ??= this.#close()
+  close(drainTimeoutMs = this.#config.drainTimeoutMs): Promise<CloseReport> {
+    this.#closing ??= this.#close(drainTimeoutMs)
     return this.#closing
   }
 
-  async #close(): Promise<CloseReport> {
+  async #close(drainTimeoutMs: number): Promise<CloseReport> {
     await this.#switching
-    const drained = await this.#lanes.drain(this.#config.drainTimeoutMs)
+    const drained = await this.#lanes.drain(drainTimeoutMs)
     await this.#leaving
     const closed = await this.#recording?.close()
     const troubles = [...drained.troubles, ...this.#leftTroubles, closed?.trouble ?? []].flat()
@@ -314,8 +339,13 @@ export class Supervisor {
       file,
       workers: this.#config.recordWorkers,
       log: this.#log,
-      onTrouble: (message) => this.#log.error({}, message),
+      onTrouble: (message) => {
+        this.#lastTrouble = message
+        this.#log.error({}, message)
+      },
+      onWatched: (batch) => this.watch.take(batch),
     })
+    if (this.watch.watched) recording.watch(true)
     this.#sayRecovery(recording.report)
     return recording
   }
@@ -346,13 +376,6 @@ export class Supervisor {
     if (report.isNew || report.recovered + report.tornBytes + report.cutBytes === 0) return
     this.#log.warn({ ...report }, 'the recording was left unfinished; it is whole again')
   }
-}
-
-function isSameScope(
-  one: Omit<AdmissionRule, 'policy'>,
-  other: Omit<AdmissionRule, 'policy'>,
-): boolean {
-  return one.upstream === other.upstream && one.model === other.model
 }
 
 function checkApart(recordingFile: string, replayFile: string): void {

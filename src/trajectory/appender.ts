@@ -68,11 +68,16 @@ export class Appender {
     return this.#derived.has(seq)
   }
 
+  /** Bytes of the file. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
   /**
-   * Writes a batch.
+   * Writes a batch; returns those of its lines that were not in the file yet.
    * @throws when the disk does; the file is then as it was before, or is cut back by the next batch.
    */
-  append(batch: LineBatch): void {
+  append(batch: LineBatch): readonly Buffer[] {
     const fresh = freshLines(batch, this.#derived)
     if (fresh.bytes.length > 0) {
       this.#write(fresh.bytes)
@@ -81,6 +86,7 @@ export class Appender {
     }
     for (const seq of batch.voids) this.#derived.add(seq)
     this.#checkpointed = false
+    return fresh.lines
   }
 
   /** Every number up to this has its line, or will never have one (a crash took it). */
@@ -140,7 +146,13 @@ export class Appender {
   }
 }
 
-function freshLines(batch: LineBatch, derived: SeqSet): { bytes: Buffer; seqs: number[] } {
+interface FreshLines {
+  readonly bytes: Buffer
+  readonly seqs: number[]
+  readonly lines: readonly Buffer[]
+}
+
+function freshLines(batch: LineBatch, derived: SeqSet): FreshLines {
   const bytes = Buffer.from(batch.bytes.buffer, batch.bytes.byteOffset, batch.bytes.byteLength)
   const taken = new Set<number>()
   const seqs: number[] = []
@@ -155,5 +167,6 @@ function freshLines(batch: LineBatch, derived: SeqSet): { bytes: Buffer; seqs: n
     }
     at += length
   }
-  return { bytes: seqs.length === batch.seqs.length ? bytes : Buffer.concat(kept), seqs }
+  const all = seqs.length === batch.seqs.length
+  return { bytes: all ? bytes : Buffer.concat(kept), seqs, lines: kept }
 }

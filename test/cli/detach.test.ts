@@ -48,11 +48,13 @@ t.test('R35: detach waits for readiness, status finds it, stop ends it', async (
   const { pid, url, started_at, process_start, ...rest } = state()
   t.strictSame(started, {
     code: 0,
-    stdout: `rolltape listening on ${url} mode record\n`,
+    stdout: `rolltape listening on ${url} control 127.0.0.1:50051 mode record\n`,
     stderr: `rolltape runs in the background: pid ${pid}, log ${rest.log_file}\n`,
   })
   t.strictSame(rest, {
     version: 1,
+    control: '127.0.0.1:50051',
+    control_token_file: null,
     mode: 'record',
     recording_file: '/r/a.jsonl',
     log_file: file.replace('.json', '.log'),
@@ -64,7 +66,7 @@ t.test('R35: detach waits for readiness, status finds it, stop ends it', async (
 
   t.strictSame(await run(['status']), {
     code: 0,
-    stdout: `rolltape is running: pid ${pid}, ready at ${url}, mode record, recording /r/a.jsonl, since ${started_at}\n`,
+    stdout: `rolltape is running: pid ${pid}, ready at ${url}, control 127.0.0.1:50051, mode record, recording /r/a.jsonl, since ${started_at}\n`,
     stderr: '',
   })
   const json = JSON.parse((await run(['status', '--json'])).stdout) as object

@@ -52,6 +52,7 @@ t.test('the help of serve names every option under its heading', async (t) => {
   const headings = stdout.split('\n').filter((line) => /^\w.*:$/.test(line))
   t.strictSame(headings, [
     'Where it listens:',
+    'Control:',
     'Upstream:',
     'Recording:',
     'Replay:',

@@ -27,7 +27,8 @@ function ask(url: string, scenario: object) {
 
 /** Starts `serve` and waits for its ready line. */
 async function serve(t: Test, ...flags: string[]) {
-  const argv = [MAIN, 'serve', '--port', '0', '--proxy-base-url', upstream.url, ...flags]
+  const own = ['--port', '0', '--control', 'off', '--proxy-base-url', upstream.url]
+  const argv = [MAIN, 'serve', ...own, ...flags]
   const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
   const exited = once(child, 'exit')
@@ -63,7 +64,7 @@ t.test('a signal lets running exchanges finish, a second one does not wait for t
 
 t.test('R35: a detached proxy, configured by YAML, records until it is stopped', async (t) => {
   const folder = t.testdir({
-    'a.yaml': `port: 0\nproxy_base_url: ${upstream.url}\nlog_level: warn\n`,
+    'a.yaml': `port: 0\ncontrol: 127.0.0.1:0\nproxy_base_url: ${upstream.url}\nlog_level: warn\n`,
   })
   const env = { XDG_RUNTIME_DIR: folder }
   const recording = `${folder}/runs/a.jsonl`
@@ -72,12 +73,14 @@ t.test('R35: a detached proxy, configured by YAML, records until it is stopped',
   t.equal(started.code, 0, started.stderr)
   const status = JSON.parse((await rolltape(['status', '--json'], { env })).stdout) as {
     url: string
+    control: string
     recording_file: string
     pid: number
     process_start: string
   }
   t.teardown(() => isAlive(status) && process.kill(status.pid, 'SIGKILL'))
   t.equal(status.recording_file, recording)
+  t.match(status.control, /^127\.0\.0\.1:[1-9]\d+$/)
   t.match(await (await ask(status.url, {})).text(), /\[DONE\]/)
   t.equal((await rolltape(['stop'], { env })).code, 0)
   const records = await gather(readRecords(recording))
@@ -88,6 +91,8 @@ t.test('R35: a detached proxy, configured by YAML, records until it is stopped',
 t.test('a port that is taken is told in one line with exit code 1', async (t) => {
   const { code, stdout, stderr } = await rolltape([
     'serve',
+    '--control',
+    'off',
     '--proxy-base-url',
     upstream.url,
     '--port',

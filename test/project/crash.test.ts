@@ -18,7 +18,16 @@ t.test('O24 O25: after kill -9 nothing that a client saw finish is missing', asy
   const upstream = await startInferenceServer()
   t.teardown(() => upstream.close())
   const file = join(makeFolder(t), 'a.jsonl')
-  const flags = ['--port', '0', '--proxy-base-url', upstream.url, '--recording-file', file]
+  const flags = [
+    '--port',
+    '0',
+    '--control',
+    'off',
+    '--proxy-base-url',
+    upstream.url,
+    '--recording-file',
+    file,
+  ]
   const child = spawn(process.execPath, [MAIN, 'serve', ...flags], {
     stdio: ['ignore', 'pipe', 'ignore'],
   })

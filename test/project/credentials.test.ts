@@ -47,7 +47,17 @@ async function record(t: Test, flags: string[], env: Record<string, string>) {
   t.teardown(() => upstream.close())
   const folder = makeFolder(t)
   const file = join(folder, 'a.jsonl')
-  const argv = ['serve', '--port', '0', '--proxy-base-url', upstream.url, '--recording-file', file]
+  const argv = [
+    'serve',
+    '--port',
+    '0',
+    '--control',
+    'off',
+    '--proxy-base-url',
+    upstream.url,
+    '--recording-file',
+    file,
+  ]
   const child = spawn(process.execPath, [MAIN, ...argv, '--log-level', 'trace', ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'], ...env },

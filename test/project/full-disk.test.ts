@@ -20,7 +20,16 @@ t.teardown(() => upstream.close())
 /** Starts `serve` with room for 8 KiB in each file; `end` stops it and gives exit code and log. */
 async function serve(t: Test, policy: 'refuse' | 'passthrough') {
   const file = join(makeFolder(t), 'a.jsonl')
-  const flags = ['--port', '0', '--proxy-base-url', upstream.url, '--recording-file', file]
+  const flags = [
+    '--port',
+    '0',
+    '--control',
+    'off',
+    '--proxy-base-url',
+    upstream.url,
+    '--recording-file',
+    file,
+  ]
   // The test runner's hooks would write files of their own.
   const script = 'ulimit -f 8; unset NODE_OPTIONS; exec "$@"'
   const argv = [process.execPath, MAIN, 'serve', ...flags, '--on-tape-failure', policy]

@@ -16,7 +16,7 @@ const KILLER = new URL('../support/lane-killer.ts', import.meta.url).href
 
 t.test('serve whose lane died and whose port is taken ends with 1 and says why', async (t) => {
   const folder = makeFolder(t)
-  const flags = ['--proxy-base-url', 'http://127.0.0.1:9', '--port', '0']
+  const flags = ['--proxy-base-url', 'http://127.0.0.1:9', '--port', '0', '--control', 'off']
   const argv = ['--import', KILLER, MAIN, 'serve', ...flags]
   const child = spawn(
     process.execPath,

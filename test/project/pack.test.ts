@@ -18,7 +18,16 @@ import { makeFolder, recordsOf } from '../support/recorder.ts'
 /** npm has to fetch what the package depends on. */
 t.setTimeout(180_000)
 
-const SOURCES = ['src', 'workers', 'docs', 'README.md', 'CHANGELOG.md', 'LICENSE', 'package.json']
+const SOURCES = [
+  'src',
+  'workers',
+  'docs',
+  'proto',
+  'README.md',
+  'CHANGELOG.md',
+  'LICENSE',
+  'package.json',
+]
 
 /** Must not be packed, though it lies around. */
 const LITTER = ['runs/a.jsonl', 'test/a.test.ts', '.env', 'bench/a.ts', 'tools/a.ts']
@@ -74,11 +83,12 @@ t.test('the package that users install is whole, and works with all its threads'
   const paths = packed.files.map(({ path }) => path)
   t.strictSame(
     [...new Set(paths.map((path) => path.split('/')[0]))].sort(),
-    ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'docs', 'package.json'].sort(),
+    ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'docs', 'package.json', 'proto'].sort(),
   )
   for (const name of ['src/main.js', 'src/rolltape.d.ts', 'workers/lane.js', 'workers/derive.js']) {
     t.ok(paths.includes(`dist/${name}`), name)
   }
+  t.ok(paths.includes('proto/rolltape/control/v1/control.proto'))
   t.notOk(
     paths.some((path) => /\.test\.|(?<!\.d)\.ts$/.test(path)),
     'no tests, no sources',
@@ -94,7 +104,8 @@ t.test('the package that users install is whole, and works with all its threads'
 
   const upstream = await startInferenceServer()
   t.teardown(() => upstream.close())
-  const flags = ['--port', '0', '--proxy-base-url', upstream.url, '--recording-file', 'a.jsonl']
+  const flags = ['--port', '0', '--control', '127.0.0.1:0', '--proxy-base-url', upstream.url]
+  flags.push('--recording-file', 'a.jsonl')
   const child = spawn('env', [...SHELL, rolltape, 'serve', ...flags], {
     cwd: home,
     env,
@@ -102,6 +113,8 @@ t.test('the package that users install is whole, and works with all its threads'
   })
   t.teardown(() => child.kill('SIGKILL'))
   const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string]
+  const ctl = [rolltape, 'ctl', 'status', '--json', '--control', line.split(' ')[5] ?? '']
+  t.match(JSON.parse(await run(home, ...ctl)), { mode: 'MODE_RECORD', lanes: [{ lane: 0 }] })
   const body = { model: 'demo', stream: true, messages: [{ role: 'user', content: 'Hi' }] }
   const answer = await fetch(`${line.split(' ')[3]}/v1/chat/completions`, {
     method: 'POST',
@@ -131,6 +144,8 @@ t.test('npm start hands signals on: rolltape itself ends, with its own exit code
   const flags = [
     '--port',
     '0',
+    '--control',
+    'off',
     '--proxy-base-url',
     'http://127.0.0.1:9',
     '--recording-file',

@@ -30,7 +30,16 @@ async function okUpstream(t: Test): Promise<ScriptedUpstream> {
 
 /** A rolltape in a process of its own, that can be killed. */
 async function spawnRecorder(t: Test, upstream: string, file: string) {
-  const flags = ['--proxy-base-url', upstream, '--recording-file', file, '--port', '0']
+  const flags = [
+    '--proxy-base-url',
+    upstream,
+    '--recording-file',
+    file,
+    '--port',
+    '0',
+    '--control',
+    'off',
+  ]
   const child = spawn(process.execPath, [MAIN, 'serve', ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, NODE_OPTIONS: '' },

@@ -148,7 +148,7 @@ t.test('a long body that is held goes on to the last byte', async (t) => {
   await supervisor.close()
   const [record] = await recordsOf(file)
   t.strictSame(
-    [(record?.request as { text: string }).text.length, record?.outcome],
+    [(record!.request as { text: string }).text.length, record!.outcome],
     [5_000_000, 'complete'],
   )
   t.equal(upstream.exchanges[0]?.body.length, body.length)

@@ -1,0 +1,108 @@
+/**
+ * The control service: one short method per call. What a caller says is checked here, what is done
+ * is the target's, how it looks on the wire is `messages.ts`.
+ */
+import { RolltapeError } from '../errors.ts'
+import { effectiveOptions } from '../options/effective.ts'
+import { drainTimeoutMs, outcomesOf, pageOf, pathOf } from './arguments.ts'
+import { Calls } from './calls.ts'
+import type { OnFault } from './calls.ts'
+import type {
+  ControlServiceServer,
+  ExplainRequestRequest,
+  ExplainRequestResponse,
+  FlushRecordingResponse,
+  GetConfigResponse,
+  GetStatusResponse,
+  ListUpstreamsRequest,
+  ListUpstreamsResponse,
+  ShutdownRequest,
+  ShutdownResponse,
+  WatchExchangesRequest,
+} from './gen/rolltape/control/v1/control.ts'
+import {
+  MODE,
+  STATE,
+  configMessage,
+  explainMessage,
+  recordingMessage,
+  statusMessage,
+  upstreamMessage,
+} from './messages.ts'
+import type { ControlTarget } from './target.ts'
+import { relayWatch } from './watch-stream.ts'
+import type { WatchCall } from './watch-stream.ts'
+
+/** The service over a target. */
+export function controlService(target: ControlTarget, onFault: OnFault): ControlServiceServer {
+  const service = new Service(target)
+  const calls = new Calls(onFault)
+  return {
+    getStatus: calls.unary(() => service.getStatus()),
+    getConfig: calls.unary(() => service.getConfig()),
+    flushRecording: calls.unary((_, signal) => service.flushRecording(signal)),
+    listUpstreams: calls.unary((request) => service.listUpstreams(request)),
+    explainRequest: calls.unary((request, signal) => service.explainRequest(request, signal)),
+    watchExchanges: calls.streaming((call, signal) => service.watchExchanges(call, signal)),
+    shutdown: calls.unary((request) => service.shutdown(request)),
+  }
+}
+
+class Service {
+  readonly #target: ControlTarget
+
+  constructor(target: ControlTarget) {
+    this.#target = target
+  }
+
+  async getStatus(): Promise<GetStatusResponse> {
+    return statusMessage(await this.#target.status())
+  }
+
+  getConfig(): GetConfigResponse {
+    return { entries: effectiveOptions(this.#target.config).map(configMessage) }
+  }
+
+  async flushRecording(signal: AbortSignal): Promise<FlushRecordingResponse> {
+    return { recording: recordingMessage(await this.#target.flush(signal)) }
+  }
+
+  async listUpstreams(request: ListUpstreamsRequest): Promise<ListUpstreamsResponse> {
+    const all = await this.#target.upstreams()
+    const { entries, nextPageToken } = pageOf(all, ({ baseUrl }) => baseUrl, request)
+    return { upstreams: entries.map(upstreamMessage), nextPageToken }
+  }
+
+  async explainRequest(
+    request: ExplainRequestRequest,
+    signal: AbortSignal,
+  ): Promise<ExplainRequestResponse> {
+    const method = request.method || 'POST'
+    const path = pathOf(request.path, '/v1/chat/completions')
+    return explainMessage(await this.#target.explain({ ...request, method, path }, signal))
+  }
+
+  async watchExchanges(call: WatchCall, signal: AbortSignal): Promise<void> {
+    const { session, models, outcomes, resumeToken }: WatchExchangesRequest = call.request
+    const filter = { session, models: new Set(models), outcomes: outcomesOf(outcomes) }
+    if (filter.models.size + filter.outcomes.size > 0 && !this.#target.records) {
+      throw new RolltapeError(
+        'wrong_state',
+        'outcomes and models are told by records, and nothing is recorded',
+        { hint: 'watch without them, or start rolltape with --recording-file' },
+      )
+    }
+    const watcher = this.#target.watch(resumeToken)
+    const mode = MODE[this.#target.mode]
+    try {
+      await relayWatch(call, watcher, filter, mode, signal)
+    } finally {
+      watcher.close()
+    }
+  }
+
+  shutdown({ drainTimeout }: ShutdownRequest): ShutdownResponse {
+    const { inFlight, deadlineMs } = this.#target.shutdown(drainTimeoutMs(drainTimeout))
+    return { state: STATE.draining, inFlight, deadline: new Date(deadlineMs) }
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * What the control API steers: everything that its calls need, in plain types. The supervisor's
+ * side is `supervisor/control-target.ts`; no protobuf goes there.
+ *
+ * Methods throw RolltapeError; `errors.ts` says which status a caller sees.
+ */
+import type { Mode } from '../mode.ts'
+import type { RolltapeConfig } from '../options.ts'
+import type { ExplainedRequest } from '../replay/explain-recording.ts'
+import type { Verdict } from '../replay/verdict.ts'
+import type { Watcher } from '../supervisor/exchange-watch.ts'
+
+/** How far a rolltape is in its life. */
+export type RunState = 'serving' | 'recovering' | 'draining'
+
+/** How it is. Times are epoch ms. */
+export interface Status {
+  readonly version: string
+  readonly startedAtMs: number
+  readonly uptimeMs: number
+  readonly state: RunState
+  readonly mode: Mode
+  readonly generation: number
+  readonly url: string
+  readonly pid: number
+  readonly lanes: readonly LaneStatus[]
+  readonly recording: RecordingStatus | undefined
+  readonly replay: ReplayStatus | undefined
+  readonly counters: Counters
+}
+
+/** How one lane is. */
+export interface LaneStatus {
+  readonly lane: number
+  readonly inFlight: number
+  readonly eventLoopDelayMs: number
+  readonly eventLoopUtilization: number
+  readonly responsive: boolean
+}
+
+/** How the recording is. */
+export interface RecordingStatus {
+  readonly file: string
+  readonly tapeFolder: string
+  readonly segments: readonly string[]
+  readonly tapeBytes: number
+  readonly recordBytes: number
+  readonly records: number
+  readonly lagExchanges: number
+  readonly lagBytes: number
+  readonly lastError: string
+  readonly writable: boolean
+}
+
+/** How the replay is. */
+export interface ReplayStatus {
+  readonly file: string
+  readonly records: number
+  readonly sessions: number
+  readonly egress: number
+  readonly verdict: Verdict
+}
+
+/** What is counted over all lanes since the start. */
+export interface Counters {
+  readonly exchanges: number
+  readonly refused: number
+  readonly tapeRefused: number
+  readonly untaped: number
+  readonly clientGone: number
+  readonly retries: number
+  readonly egress: number
+  readonly hintsDropped: number
+}
+
+/** What goes on at one upstream. */
+export interface UpstreamStatus {
+  readonly baseUrl: string
+  readonly inFlight: number
+  readonly requests: number
+  readonly failures: number
+  readonly lastError:
+    | { readonly code: string; readonly message: string; readonly atMs: number }
+    | undefined
+}
+
+/** A request to be explained. */
+export interface AskedRequest {
+  readonly method: string
+  /** Path and query. */
+  readonly path: string
+  readonly body: Uint8Array
+}
+
+/** That the end has begun. */
+export interface Stopping {
+  readonly inFlight: number
+  /** When what is not over is cut. */
+  readonly deadlineMs: number
+}
+
+/** A running rolltape, to be steered. */
+export interface ControlTarget {
+  readonly config: RolltapeConfig
+  /** What is done with requests now. */
+  readonly mode: Mode
+  status(): Promise<Status>
+  /** A barrier: what was over before has its record. */
+  flush(signal: AbortSignal): Promise<RecordingStatus>
+  /** By base URL. */
+  upstreams(): Promise<readonly UpstreamStatus[]>
+  explain(asked: AskedRequest, signal: AbortSignal): Promise<ExplainedRequest>
+  /** Begins to watch exchanges; close the watcher when done. */
+  watch(resumeToken: string): Watcher
+  /** True when records tell of ends: an outcome and a model can be asked for. */
+  readonly records: boolean
+  /** Begins the end, once; `drainTimeout` of the configuration unless given. */
+  shutdown(drainTimeoutMs: number | undefined): Stopping
+}

@@ -1,0 +1,22 @@
+/** Explains one request off the main thread, then ends: a whole recording may have to be read. */
+import { statSync } from 'node:fs'
+import { parentPort, workerData } from 'node:worker_threads'
+import { toRolltapeError } from '../src/errors.ts'
+import { explainRecording } from '../src/replay/explain-recording.ts'
+import type { ExplainReply, ExplainWorkerData } from '../src/supervisor/explain-aside.ts'
+import { readRecords } from '../src/trajectory/jsonl.ts'
+import { readTapeRecords } from '../src/trajectory/tape-records.ts'
+
+const { file, head, body, ignore } = workerData as ExplainWorkerData
+
+let reply: ExplainReply
+try {
+  const records = statSync(file).isDirectory()
+    ? readTapeRecords(file, { onTrouble: () => undefined })
+    : readRecords(file)
+  reply = { explained: await explainRecording(records, { head, body }, ignore) }
+} catch (error) {
+  const { code, message } = toRolltapeError(error)
+  reply = { failed: { code, text: message } }
+}
+parentPort?.postMessage(reply)
