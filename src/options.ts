@@ -114,6 +114,10 @@ export interface RolltapeOptions {
   readonly segmentBytes?: BytesOption
   /** Labels for every record. Default none. */
   readonly tag?: Readonly<Record<string, string | number | boolean>>
+  /** Size at which the file of records is closed and another one begun; 0, the default, is never. */
+  readonly rotateBytes?: BytesOption
+  /** Age at which it is; 0, the default, is never. */
+  readonly rotateInterval?: DurationOption
   /** Threads from 1 to 64 that serve, on one port; `auto` leaves one core. Default 1. */
   readonly lanes?: number | 'auto'
   /** Threads from 1 to 64, per lane, that make records from the tape. Default 1. */
@@ -203,6 +207,9 @@ export interface RolltapeConfig {
   readonly commitTimeoutMs: number
   readonly segmentBytes: number
   readonly tags: Readonly<Record<string, string>>
+  /** 0 is never, here and in the next. */
+  readonly rotateBytes: number
+  readonly rotateIntervalMs: number
   readonly lanes: number | 'auto'
   readonly recordWorkers: number
   readonly sessionSources: readonly ('path' | 'header' | 'body')[]
@@ -312,6 +319,8 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     commitTimeoutMs: values.commitTimeout,
     segmentBytes: values.segmentBytes,
     tags: Object.freeze(Object.fromEntries(values.tag ?? [])),
+    rotateBytes: values.rotateBytes,
+    rotateIntervalMs: values.rotateInterval,
     lanes: values.lanes,
     recordWorkers: values.recordWorkers,
     sessionSources: values.sessionSources,

@@ -10,7 +10,7 @@ import type { AppenderCommand, AppenderMessage } from '../src/supervisor/appende
 import { WatchOutlet, endOf } from '../src/supervisor/watched.ts'
 import { Outage } from '../src/tape/outage.ts'
 import { Appender } from '../src/trajectory/appender.ts'
-import type { AppenderFiles, Checkpoint } from '../src/trajectory/appender.ts'
+import type { AppenderFiles, Checkpoint, ClosedPart } from '../src/trajectory/appender.ts'
 import type { AppendReply, AppendRequest, LinkRequest } from '../src/trajectory/appender-link.ts'
 import type { StoredRecord } from '../src/trajectory/jsonl.ts'
 
@@ -47,6 +47,7 @@ parentPort?.on('message', (command: AppenderCommand) => {
     watched = command.watched
     return
   }
+  if (command.type === 'rotate') return tell({ type: 'rotated', ...rotated(command.to) })
   if (command.type === 'settle') return appender.settle(command.seq)
   if (command.type === 'derived') return tell({ type: 'derived', ranges: appender.derived })
   clearInterval(timer)
@@ -70,6 +71,14 @@ function answer({ ticket, batch }: AppendRequest): AppendReply {
     return { ticket, error: null }
   } catch (error) {
     return { ticket, error: errorText(error) }
+  }
+}
+
+function rotated(to: string): { closed: ClosedPart } | { error: string } {
+  try {
+    return { closed: appender.rotate(to) }
+  } catch (error) {
+    return { error: errorText(error) }
   }
 }
 

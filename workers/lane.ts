@@ -34,6 +34,8 @@ try {
     quiet: (rule) => lane.quiet(rule),
     flush: () => lane.flush(),
     serve: (order) => lane.serve(order),
+    endPart: (order) => lane.endPart(order),
+    beginPart: (folder) => lane.beginPart(folder),
     retired: (folder) => lane.retired(folder),
   }
   parentPort?.on('message', (command: LaneCommand) => {

@@ -12,6 +12,8 @@ import type { TapePosition } from '../tape/exchange.ts'
 import { parseSegmentName } from '../tape/format.ts'
 import type { DeriveResult, DeriveTask } from '../trajectory/derive-task.ts'
 import type { Verified } from '../replay/verdict.ts'
+import { HeldEnds } from './held-ends.ts'
+import type { HeldEnd } from './held-ends.ts'
 import { workerUrl } from '../workers.ts'
 import type { LaneLog } from './context.ts'
 
@@ -71,6 +73,7 @@ export class DeriveQueue {
   readonly #pending = new Map<TapePosition, number>()
   readonly #barriers = new Set<Barrier>()
   #lastEnd: TapePosition | undefined
+  readonly #held = new HeldEnds()
   /** A walk is under way, up to where it began looking. */
   #walking: TapePosition | undefined
 
@@ -111,16 +114,29 @@ export class DeriveQueue {
 
   /** An exchange's last frame is on the tape, which had `tapeBytes` then. */
   hint(position: TapePosition, tapeBytes = 0): void {
+    if (this.#held.holds(numberOf(position))) return this.#hold({ position, tapeBytes })
     this.#lastEnd = position
     if (this.#hints.length >= HINTS_MAX) {
       this.#pending.delete(position)
-      if (this.#walkFrom === undefined) this.#walkBytes = tapeBytes
-      this.#walkFrom = earlier(position, this.#walkFrom)
+      this.#walkLater({ position, tapeBytes })
       this.#options.onDropped(1)
       return
     }
     this.#hints.push(position)
     if (!this.#pending.has(position)) this.#pending.set(position, tapeBytes)
+    this.#next(false)
+  }
+
+  /** Ends in segments after this one belong to the next part: they wait. */
+  hold(segment: number): void {
+    this.#held.hold(segment)
+  }
+
+  /** The next part may be written: what has waited goes on. */
+  release(): void {
+    const { ends, dropped } = this.#held.release()
+    for (const { position, tapeBytes } of ends) this.hint(position, tapeBytes)
+    if (dropped !== undefined) this.#walkLater(dropped)
     this.#next(false)
   }
 
@@ -262,6 +278,10 @@ export class DeriveQueue {
     const { ends, next } = walked
     const room = HINTS_MAX - this.#hints.length
     for (const end of ends.slice(0, room)) {
+      if (this.#held.holds(numberOf(end))) {
+        this.#hold({ position: end, tapeBytes: this.#walkBytes })
+        continue
+      }
       this.#hints.push(end)
       this.#pending.set(end, this.#walkBytes)
       for (const { left, walkTo } of this.#barriers) {
@@ -269,7 +289,19 @@ export class DeriveQueue {
       }
     }
     const rest = ends[room] ?? (ends.length < WALK_ENDS_MAX ? undefined : next)
-    if (rest !== undefined) this.#walkFrom = earlier(rest, this.#walkFrom)
+    if (rest === undefined) return
+    const place = { position: rest, tapeBytes: this.#walkBytes }
+    if (this.#held.holds(numberOf(rest))) this.#held.walkFrom(place)
+    else this.#walkFrom = earlier(rest, this.#walkFrom)
+  }
+
+  #hold(end: HeldEnd): void {
+    if (!this.#held.add(end)) this.#options.onDropped(1)
+  }
+
+  #walkLater({ position, tapeBytes }: HeldEnd): void {
+    if (this.#walkFrom === undefined) this.#walkBytes = tapeBytes
+    this.#walkFrom = earlier(position, this.#walkFrom)
   }
 
   async #run(task: DeriveTask): Promise<DeriveResult | undefined> {

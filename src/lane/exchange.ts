@@ -360,7 +360,8 @@ export class Exchange
   }
 
   #frame(cause: CloseCause, error?: RolltapeError): EndFrame {
-    return endFrame(this.relay, cause, this.arrival.atUs(performance.now()), error)
+    const part = this.serving.recorder?.part ?? 1
+    return endFrame(this.relay, cause, this.arrival.atUs(performance.now()), error, part)
   }
 
   /** Over: derive gets its place on the tape, at once or when the disk takes it again. */

@@ -56,6 +56,13 @@ export interface LaneOptions {
   readonly random?: () => number
 }
 
+/** Which part of which recording comes next. */
+export interface PartOrder {
+  /** The recording's tape folder. */
+  readonly folder: string
+  readonly part: number
+}
+
 /** How a lane is to admit requests from now on. */
 export interface AdmissionOrder {
   readonly rules: readonly AdmissionRule[]
@@ -213,6 +220,20 @@ export class Lane implements LaneContext {
         setTimeout(QUIET_LOOK_MS),
       ])
       left = left.filter((exchange) => !exchange.isOver)
+    }
+  }
+
+  /** Ends the part of a recording, see {@link Recorder.endPart}. */
+  async endPart({ folder, part }: PartOrder): Promise<void> {
+    for (const recorder of this.#parts.recorders) {
+      if (recorder.folder === folder) await recorder.endPart(part)
+    }
+  }
+
+  /** The next part of a recording has begun. */
+  beginPart(folder: string): void {
+    for (const recorder of this.#parts.recorders) {
+      if (recorder.folder === folder) recorder.beginPart()
     }
   }
 

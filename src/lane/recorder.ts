@@ -21,6 +21,8 @@ export interface LaneRecording {
   readonly firstSegment: number
   /** Thread id of the appender. */
   readonly appender: number
+  /** The part that is being written, from 1. */
+  readonly part: number
   /** Exchange numbers and turns of this recording. */
   readonly memory: SharedMemory
 }
@@ -41,12 +43,17 @@ export interface RecorderOptions {
 export class Recorder {
   readonly folder: string
   readonly writer: TapeWriter
+  /** The part that exchanges which end now belong to. */
+  part: number
   /** Exchange numbers and turns of this recording. */
   readonly tables: SharedTables
   readonly #queue: DeriveQueue
   readonly #counters: LaneCounters
   readonly #log: LaneLog
   readonly #late: FrameTail[] = []
+  /** Fulfilled once no part is being ended. */
+  #nextPart: Promise<void> = Promise.resolve()
+  #onBegun: (() => void) | undefined
   readonly #onVoid: (seq: number) => void
   /** The highest segment an exchange is known to have ended in. */
   #segment: number
@@ -55,6 +62,7 @@ export class Recorder {
     const { lane, config, counters, recording, log, disk } = options
     const tables = new SharedTables(recording.memory)
     this.folder = recording.folder
+    this.part = recording.part
     this.tables = tables
     this.#counters = counters
     this.#onVoid = options.onVoid
@@ -111,7 +119,33 @@ export class Recorder {
     this.writer.commit({ onCommitted: resolve })
     const error = await promise
     if (error !== undefined) throw untaped(error)
+    await this.#nextPart
     await this.#queue.settled()
+  }
+
+  /**
+   * Ends the part: what ends from now on belongs to the next one, goes to new segments, and waits
+   * for {@link beginPart}. Resolves once everything that had ended has its record.
+   * @throws RolltapeError `tape_unavailable` when tape or records cannot be written.
+   */
+  async endPart(next: number): Promise<void> {
+    this.part = next
+    const begun = Promise.withResolvers<void>()
+    this.#nextPart = begun.promise
+    this.#onBegun = begun.resolve
+    this.#queue.hold(this.writer.roll())
+    const { promise, resolve } = Promise.withResolvers<Error | undefined>()
+    this.writer.commit({ onCommitted: resolve })
+    const error = await promise
+    if (error !== undefined) throw untaped(error)
+    await this.#queue.settled()
+  }
+
+  /** The next part's file is there: records of exchanges that ended meanwhile go to it. */
+  beginPart(): void {
+    this.#queue.release()
+    this.#onBegun?.()
+    this.#onBegun = undefined
   }
 
   /** An exchange's END is on the tape; the tail points at it. */
@@ -148,6 +182,7 @@ export class Recorder {
     const { promise, resolve } = Promise.withResolvers<Error | undefined>()
     this.writer.close(resolve)
     const error = await promise
+    this.beginPart()
     if (error === undefined) for (const tail of this.#late.splice(0)) this.onTaped(tail)
     await this.#queue.drained()
     const { lost } = this.#queue

@@ -207,6 +207,22 @@ export const OPTIONS = {
     help: 'label for every record; repeat for several',
     why: 'tells recordings apart once they are merged',
   },
+  rotateBytes: {
+    kind: bytes(0, '0 bytes', '1GiB'),
+    default: '0',
+    shown: 'never',
+    group: 'recording',
+    help: 'size of the file of records at which it is closed and another one begun',
+    why: 'parts that can be shipped and deleted while the recording goes on',
+  },
+  rotateInterval: {
+    kind: duration('1h'),
+    default: '0',
+    shown: 'never',
+    group: 'recording',
+    help: 'age at which the file of records is closed and another one begun',
+    why: 'SIGHUP and `rolltape ctl rotate` do it when you say so',
+  },
   lanes: {
     kind: wholeOr('auto', 1, LANES_MAX, 'auto'),
     default: '1',

@@ -47,6 +47,8 @@ const SHOWN: { readonly [K in OptionKey]: (config: RolltapeConfig) => PlainValue
   controlTokenFile: ({ controlTokenFile }) => controlTokenFile,
   proxyBaseUrl: ({ proxyBaseUrl }) => (proxyBaseUrl.length === 0 ? null : proxyBaseUrl),
   proxyRules: ({ proxyRules }) => (proxyRules.size === 0 ? null : Object.fromEntries(proxyRules)),
+  rotateBytes: ({ rotateBytes }) => rotateBytes,
+  rotateInterval: ({ rotateIntervalMs }) => duration(rotateIntervalMs),
   lanes: ({ lanes }) => lanes,
   upstreamApiKey: ({ upstreamApiKey }) => upstreamApiKey?.reference ?? null,
   requestTimeout: ({ requestTimeoutMs }) => duration(requestTimeoutMs),

@@ -4,7 +4,7 @@
  */
 import { Worker } from 'node:worker_threads'
 import { RolltapeError, errorText } from '../errors.ts'
-import type { AppenderFiles, Checkpoint } from '../trajectory/appender.ts'
+import type { AppenderFiles, Checkpoint, ClosedPart } from '../trajectory/appender.ts'
 import type { SeqRange } from '../trajectory/seq-set.ts'
 import { workerUrl } from '../workers.ts'
 import type { WatchBatch } from './watched.ts'
@@ -16,6 +16,7 @@ export type AppenderCommand =
   | { readonly type: 'state' }
   | { readonly type: 'watch'; readonly watched: boolean }
   | { readonly type: 'watched_taken' }
+  | { readonly type: 'rotate'; readonly to: string }
   | { readonly type: 'close' }
 
 /** How its end went. */
@@ -40,6 +41,7 @@ export type AppenderMessage =
   | { readonly type: 'derived'; readonly ranges: readonly SeqRange[] }
   | ({ readonly type: 'state' } & AppenderState)
   | { readonly type: 'watched'; readonly batch: WatchBatch }
+  | { readonly type: 'rotated'; readonly closed?: ClosedPart; readonly error?: string }
   | { readonly type: 'trouble'; readonly message: string }
   | ({ readonly type: 'closed' } & AppenderClose)
 
@@ -112,6 +114,18 @@ export class AppenderThread {
   /** Whether records are to be told of. */
   watch(watched: boolean): void {
     this.#tell({ type: 'watch', watched })
+  }
+
+  /**
+   * Gives the file this name and begins another in its place.
+   * @throws RolltapeError `tape_unavailable` when that cannot be; then all is as before.
+   */
+  async rotate(to: string): Promise<ClosedPart> {
+    this.#tell({ type: 'rotate', to })
+    const answer = await this.#hear('rotated')
+    if (answer?.closed !== undefined) return answer.closed
+    const reason = answer?.error ?? 'the appender has ended'
+    throw new RolltapeError('tape_unavailable', `the part cannot be closed: ${reason}`)
   }
 
   /** Every number up to this has its line, or will never have one. */

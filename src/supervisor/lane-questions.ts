@@ -5,7 +5,7 @@
 import { RolltapeError } from '../errors.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { AdmissionRule } from '../lane/admission.ts'
-import type { AdmissionOrder } from '../lane/lane.ts'
+import type { AdmissionOrder, PartOrder } from '../lane/lane.ts'
 import type { ServingOrder } from '../lane/parts.ts'
 import type { LaneState } from '../lane/state.ts'
 
@@ -19,6 +19,10 @@ export interface LaneQuestions {
   readonly admit: { readonly asked: AdmissionOrder; readonly answered: number }
   /** Answered once what is in flight under this rule has ended. */
   readonly quiet: { readonly asked: AdmissionRule; readonly answered: void }
+  /** To end a part of a recording; answered once what had ended has its record. */
+  readonly endPart: { readonly asked: PartOrder; readonly answered: void }
+  /** The next part of the recording in this folder has begun. */
+  readonly beginPart: { readonly asked: string; readonly answered: void }
   /** Answered once the lane writes nothing to the recording in this folder any more. */
   readonly retired: { readonly asked: string; readonly answered: void }
   /** That everything which was over has its record. */

@@ -14,6 +14,9 @@ import { takeLock } from '../tape/lock.ts'
 import { inspectTape, nextSegments } from '../tape/recovery.ts'
 import type { Recovery } from '../tape/recovery.ts'
 import type { Checkpoint } from '../trajectory/appender.ts'
+import type { PartOrder } from '../lane/lane.ts'
+import type { ClosedPart } from '../trajectory/appender.ts'
+import { nextPart, partFile } from '../trajectory/parts.ts'
 import { adoptLines } from '../trajectory/adopt.ts'
 import { SeqSet } from '../trajectory/seq-set.ts'
 import type { SeqRange } from '../trajectory/seq-set.ts'
@@ -69,6 +72,21 @@ export interface InspectWorkerData {
   readonly before: ReadonlyMap<number, number>
 }
 
+/** The lanes as a rotation needs them. */
+export interface PartLanes {
+  /** Resolves once what had ended has its record in every lane; what ends later waits. */
+  endPart(order: PartOrder): Promise<unknown>
+  beginPart(folder: string): Promise<unknown>
+}
+
+/** What a rotation did. */
+export interface Rotation {
+  readonly closed: ClosedPart
+  /** The file that is written from now on. */
+  readonly file: string
+  readonly part: number
+}
+
 /** The tape folder that belongs to a `.jsonl`. */
 export function tapeFolderOf(file: string): string {
   return `${file.replace(/\.jsonl$/, '')}.tape`
@@ -86,6 +104,7 @@ export class Recording {
   readonly #turns: TurnsFile
   readonly #unlock: () => void
   readonly #timer: NodeJS.Timeout
+  #part: number
   /** Why records that a dead lane left are not made; null when they are. */
   #left: string | null = null
   readonly #nextSegments: Map<number, number>
@@ -96,6 +115,7 @@ export class Recording {
     this.recordingId = opened.recovery.recordingId
     this.report = opened.report
     this.tables = opened.tables
+    this.#part = nextPart(options.file)
     this.#nextSegments = new Map(opened.recovery.nextSegments)
     this.#options = options
     this.#appender = opened.appender
@@ -120,6 +140,29 @@ export class Recording {
     } catch (error) {
       unlock()
       throw error
+    }
+  }
+
+  /** The part that is being written, from 1. */
+  get part(): number {
+    return this.#part
+  }
+
+  /**
+   * Ends the part with the lanes' help and begins the next: what had ended before is in the closed
+   * file, what ends later in the new one. One rotation at a time.
+   * @throws RolltapeError `tape_unavailable` when it cannot be; then the part goes on.
+   */
+  async rotate(lanes: PartLanes): Promise<Rotation> {
+    const { file } = this.#options
+    const order = { folder: this.folder, part: this.#part + 1 }
+    try {
+      await lanes.endPart(order)
+      const closed = await this.#appender.rotate(partFile(file, this.#part))
+      this.#part++
+      return { closed, file, part: this.#part }
+    } finally {
+      await lanes.beginPart(this.folder)
     }
   }
 
@@ -299,6 +342,6 @@ function readCheckpoint(path: string, disk: Disk): Checkpoint {
   try {
     return JSON.parse(disk.readFileSync(path).toString('utf8')) as Checkpoint
   } catch {
-    return { jsonlBytes: 0, derived: [] }
+    return { jsonlBytes: 0, lines: 0, derived: [] }
   }
 }

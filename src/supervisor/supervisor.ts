@@ -2,7 +2,7 @@
  * The main thread's part: opens the recording and the replay source, starts the lanes, switches
  * them, and brings all down in order. It never touches a byte of an exchange.
  */
-import { RolltapeError, errorText } from '../errors.ts'
+import { RolltapeError } from '../errors.ts'
 import type { AdmissionRule } from '../lane/admission.ts'
 import type { LaneLog } from '../lane/context.ts'
 import type { ServingOrder } from '../lane/parts.ts'
@@ -19,8 +19,9 @@ import { Admissions } from './admissions.ts'
 import type { AdmissionScope } from './admissions.ts'
 import { Lanes, autoLanes } from './lanes.ts'
 import type { LaneRules } from './lanes.ts'
-import { Recording } from './recording.ts'
-import type { RecoveryReport } from './recording.ts'
+import type { Recording, RecoveryReport, Rotation } from './recording.ts'
+import { Recordings } from './recordings.ts'
+import { RotationClock } from './rotation-clock.ts'
 import { freeClaims, openReplay, verdictOf } from './replay.ts'
 import { countersOf, makeCounters, WatchFlag } from './shared.ts'
 import type { CounterName, LaneCounters } from './shared.ts'
@@ -63,25 +64,20 @@ export class Supervisor {
   /** Exchanges as they begin and end. */
   readonly watch = new ExchangeWatch((watched) => {
     new WatchFlag(this.#counters).set(watched)
-    this.#recording?.watch(watched)
+    this.#recordings.current?.watch(watched)
   })
   #modes: Modes
-  #recording: Recording | undefined
-  #recordingFile: string | undefined
+  readonly #recordings: Recordings
+  readonly #clock: RotationClock
   #replay: LaneReplay | undefined
   #replayFile: string | undefined
   /** Counters when the replay source was loaded: a verdict is of one source. */
   #base: ReadonlyMap<CounterName, number> = new Map()
-  /** Records appended to recordings that have been left. */
-  #leftLines = 0
-  readonly #leftTroubles: string[] = []
-  #leaving: Promise<void> = Promise.resolve()
   /** Stamped on requests from now on; empty when none was told. */
   #policyVersion = ''
   /** Switches come one after the other. */
   #switching: Promise<unknown> = Promise.resolve()
   #closing: Promise<CloseReport> | undefined
-  #lastTrouble = ''
 
   constructor(config: RolltapeConfig, log: LaneLog, rules: LaneRules = {}) {
     this.#config = config
@@ -102,9 +98,22 @@ export class Supervisor {
         if (this.#replay) freeClaims(this.#replay, lane)
       },
       onWatched: (batch) => this.watch.take(batch),
-      onReplace: (lane, alone) => this.#recording?.resume(lane, alone),
+      onReplace: (lane, alone) => this.#recordings.current?.resume(lane, alone),
     })
     this.#admissions = new Admissions(this.#lanes)
+    this.#recordings = new Recordings({
+      config,
+      log,
+      lanes: () => this.#lanes,
+      watched: () => this.watch.watched,
+      onWatched: (batch) => this.watch.take(batch),
+    })
+    this.#clock = new RotationClock({
+      config,
+      log,
+      file: () => this.#recordings.file,
+      rotate: () => this.rotate(),
+    })
   }
 
   /** Resolves only if no lane serves any more and none could be started; then close it. */
@@ -129,7 +138,7 @@ export class Supervisor {
 
   /** What opening the recording found; undefined in `passthrough`. */
   get recovery(): RecoveryReport | undefined {
-    return this.#recording?.report
+    return this.#recordings.current?.report
   }
 
   /** How the replay has gone so far; undefined when nothing is replayed. */
@@ -141,7 +150,7 @@ export class Supervisor {
 
   /** The open recording; undefined when nothing is recorded. */
   get recording(): Recording | undefined {
-    return this.#recording
+    return this.#recordings.current
   }
 
   /** The recording that is replayed, and its path; undefined when none is. */
@@ -152,7 +161,7 @@ export class Supervisor {
 
   /** What last went wrong with the recording; empty when nothing did. */
   get lastTrouble(): string {
-    return this.#lastTrouble
+    return this.#recordings.lastTrouble
   }
 
   /** True while at least one lane serves. */
@@ -192,8 +201,7 @@ export class Supervisor {
     const modes = modesOf(this.#config)
     try {
       if (recordingFile !== null && modes.some((mode) => records(mode, onMiss))) {
-        this.#recording = await this.#openRecording(recordingFile)
-        this.#recordingFile = recordingFile
+        this.#recordings.take(await this.#recordings.open(recordingFile), recordingFile)
       }
       if (replayFile !== null && modes.some(replays)) {
         this.#replay = await openReplay(replayFile, this.#config, this.#log)
@@ -201,9 +209,10 @@ export class Supervisor {
       }
       await this.#lanes.start(this.#config.port)
     } catch (error) {
-      await this.#recording?.close()
+      await this.#recordings.close()
       throw error
     }
+    this.#clock.start()
   }
 
   /**
@@ -226,6 +235,18 @@ export class Supervisor {
     return this.#inTurn(async () => {
       this.#policyVersion = version
       await this.#lanes.askAll('serve', (lane) => this.#order(lane, false))
+    })
+  }
+
+  /**
+   * Closes the part that is written and begins the next: no exchange is lost, none is in both.
+   * @throws RolltapeError `wrong_state` when nothing is recorded, `tape_unavailable`.
+   */
+  rotate(): Promise<Rotation> {
+    return this.#inTurn(async () => {
+      const rotation = await this.#recordings.rotate()
+      this.#clock.onRotated()
+      return rotation
     })
   }
 
@@ -262,15 +283,14 @@ export class Supervisor {
   }
 
   async #close(drainTimeoutMs: number): Promise<CloseReport> {
+    this.#clock.stop()
     await this.#switching
     const drained = await this.#lanes.drain(drainTimeoutMs)
-    await this.#leaving
-    const closed = await this.#recording?.close()
-    const troubles = [...drained.troubles, ...this.#leftTroubles, closed?.trouble ?? []].flat()
+    const { lines, troubles } = await this.#recordings.close()
     return {
       cut: drained.cut,
-      records: this.#leftLines + (closed?.lines ?? 0),
-      trouble: troubles.join('; ') || null,
+      records: lines,
+      trouble: [...drained.troubles, ...troubles].join('; ') || null,
       verdict: this.verdict,
     }
   }
@@ -279,7 +299,7 @@ export class Supervisor {
     if (this.#closing !== undefined) {
       throw new RolltapeError('draining', 'rolltape is shutting down and switches no more')
     }
-    const { recordingFile = this.#recordingFile, replayFile } = change
+    const { recordingFile = this.#recordings.file, replayFile } = change
     const source = replayFile === undefined ? this.#replayFile : (replayFile ?? undefined)
     const means: Means = {
       hasRecording: recordingFile !== undefined,
@@ -287,24 +307,21 @@ export class Supervisor {
       hasUpstream: this.#config.proxyBaseUrl.length + this.#config.proxyRules.size > 0,
     }
     if (recordingFile !== undefined && source !== undefined) checkApart(recordingFile, source)
-    const before = { modes: this.#modes, recording: this.#recording, replay: this.#replay }
+    const before = { modes: this.#modes, replay: this.#replay }
     const modes = changeModes(this.#modes, change, means)
     const replay =
       source === this.#replayFile || source === undefined
         ? source && this.#replay
         : await openReplay(source, this.#config, this.#log)
-    const isSame = recordingFile === this.#recordingFile
-    const recording =
-      isSame || recordingFile === undefined
-        ? this.#recording
-        : await this.#openRecording(recordingFile)
+    const left =
+      recordingFile === undefined || recordingFile === this.#recordings.file
+        ? undefined
+        : this.#recordings.take(await this.#recordings.open(recordingFile), recordingFile)
     this.#modes = modes
-    this.#recording = recording
-    this.#recordingFile = recordingFile
     if (replay !== before.replay) this.#loaded(replay || undefined, source)
     const isNewReplay = replay !== before.replay
     await this.#lanes.askAll('serve', (lane) => this.#order(lane, isNewReplay))
-    if (!isSame && before.recording !== undefined) this.#leave(before.recording)
+    if (left !== undefined) this.#recordings.leave(left)
     return { previousMode: before.modes.mode, modes }
   }
 
@@ -318,42 +335,10 @@ export class Supervisor {
     this.#base = new Map(all.map((name) => [name, this.counter(name)]))
   }
 
-  /** Closes a recording once no lane writes to it any more. */
-  #leave(recording: Recording): void {
-    const closed = async (): Promise<void> => {
-      await this.#lanes.askAll('retired', () => recording.folder)
-      const { lines, trouble } = await recording.close()
-      this.#leftLines += lines
-      if (trouble !== null) this.#leftTroubles.push(trouble)
-    }
-    this.#leaving = Promise.all([this.#leaving, closed()]).then(
-      () => undefined,
-      (error: unknown) => {
-        this.#log.error({ folder: recording.folder, err: errorText(error) }, 'not closed in order')
-      },
-    )
-  }
-
-  async #openRecording(file: string): Promise<Recording> {
-    const recording = await Recording.open({
-      file,
-      workers: this.#config.recordWorkers,
-      log: this.#log,
-      onTrouble: (message) => {
-        this.#lastTrouble = message
-        this.#log.error({}, message)
-      },
-      onWatched: (batch) => this.watch.take(batch),
-    })
-    if (this.watch.watched) recording.watch(true)
-    this.#sayRecovery(recording.report)
-    return recording
-  }
-
   /** How a lane is to serve; with the replay source itself only where it has not got it yet. */
   #order(lane: number, withReplay: boolean): ServingOrder {
     const { generation, mode, overrides } = this.#modes
-    const recording = this.#recording
+    const recording = this.#recordings.current
     return {
       generation,
       mode,
@@ -366,15 +351,11 @@ export class Supervisor {
         recordingId: recording.recordingId,
         firstSegment: recording.firstSegment(lane),
         appender: recording.appender,
+        part: recording.part,
         memory: recording.tables.memory,
       },
       replay: withReplay || this.#replay === undefined ? this.#replay : 'kept',
     }
-  }
-
-  #sayRecovery(report: RecoveryReport): void {
-    if (report.isNew || report.recovered + report.tornBytes + report.cutBytes === 0) return
-    this.#log.warn({ ...report }, 'the recording was left unfinished; it is whole again')
   }
 }
 

@@ -36,6 +36,8 @@ export interface Disk {
   readFileSync(path: string): Buffer
   /** Replaces a file whole: written beside it, then renamed over it. */
   replaceFileSync(path: string, bytes: Buffer | string): void
+  /** Gives a file another name; who has it open writes on to it. */
+  renameSync(from: string, to: string): void
   removeSync(path: string): void
 }
 
@@ -66,5 +68,6 @@ export const realDisk: Disk = {
     fs.writeFileSync(beside, bytes, { mode: 0o600 })
     fs.renameSync(beside, path)
   },
+  renameSync: (from, to) => fs.renameSync(from, to),
   removeSync: (path) => fs.rmSync(path, { force: true }),
 }

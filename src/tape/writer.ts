@@ -203,6 +203,12 @@ export class TapeWriter {
     this.#tell(new Error(`a write has been under way for more than ${writeMsMax} ms`))
   }
 
+  /** What is appended from now on goes to another segment; the number of the last one before it. */
+  roll(): number {
+    if (this.#segment.bytes > this.#segment.headerBytes) this.#roll()
+    return this.#segment.number - 1
+  }
+
   /** Calls back once, when the writer is not congested any more. */
   onRelief(callback: () => void): void {
     this.#relief.push(callback)

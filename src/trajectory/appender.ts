@@ -7,6 +7,7 @@
  * holds the number of every exchange that has a line in it (or will never have one). The two are
  * written down together as a checkpoint, so that a restart looks only at what came after.
  */
+import { basename } from 'node:path'
 import { errorText } from '../errors.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
@@ -16,7 +17,17 @@ import type { SeqRange } from './seq-set.ts'
 /** What a checkpoint file holds. */
 export interface Checkpoint {
   readonly jsonlBytes: number
+  /** Lines in those bytes; missing in checkpoints of before rotation. */
+  readonly lines?: number
   readonly derived: readonly SeqRange[]
+  /** The file is just being given this name in its folder, and another one begun. */
+  readonly rotatingTo?: string
+}
+
+/** A part that was closed. */
+export interface ClosedPart {
+  readonly file: string
+  readonly lines: number
 }
 
 /** Lines on their way to the file. */
@@ -44,7 +55,9 @@ export class Appender {
   readonly #files: AppenderFiles
   readonly #disk: Disk
   readonly #derived: SeqSet
-  readonly #fd: number
+  #fd: number
+  /** Lines of the file. */
+  #partLines: number
   #bytes: number
   /** A piece of a line stands behind `#bytes` and could not be cut off yet. */
   #torn = false
@@ -54,6 +67,7 @@ export class Appender {
     this.#files = files
     this.#disk = disk
     this.#derived = SeqSet.from(from.derived)
+    this.#partLines = from.lines ?? 0
     this.#fd = disk.openSync(files.jsonl, 'a')
     this.#bytes = disk.sizeSync(files.jsonl)
   }
@@ -83,6 +97,7 @@ export class Appender {
       this.#write(fresh.bytes)
       for (const seq of fresh.seqs) this.#derived.add(seq)
       this.lines += fresh.seqs.length
+      this.#partLines += fresh.seqs.length
     }
     for (const seq of batch.voids) this.#derived.add(seq)
     this.#checkpointed = false
@@ -98,9 +113,48 @@ export class Appender {
   /** Writes down how far this is, unless nothing has changed since the last time. */
   checkpoint(): void {
     if (this.#checkpointed) return
-    const checkpoint: Checkpoint = { jsonlBytes: this.#bytes, derived: this.#derived.toJSON() }
-    this.#disk.replaceFileSync(this.#files.checkpoint, JSON.stringify(checkpoint))
+    this.#writeCheckpoint({})
     this.#checkpointed = true
+  }
+
+  /**
+   * Closes the part: the file takes the name `to`, and an empty one takes its place. A crash at any
+   * point is mended by the checkpoint, which says what is being done.
+   * @throws when the disk does; the file is then as it was.
+   */
+  rotate(to: string): ClosedPart {
+    if (this.#torn) this.#cutBack()
+    this.#disk.fdatasyncSync(this.#fd)
+    this.#writeCheckpoint({ rotatingTo: basename(to) })
+    this.#checkpointed = false
+    this.#disk.renameSync(this.#files.jsonl, to)
+    try {
+      const fd = this.#disk.openSync(this.#files.jsonl, 'ax')
+      this.#disk.closeSync(this.#fd)
+      this.#fd = fd
+    } catch (error) {
+      this.#disk.renameSync(to, this.#files.jsonl)
+      throw error
+    }
+    const closed = { file: to, lines: this.#partLines }
+    this.#bytes = 0
+    this.#partLines = 0
+    try {
+      this.checkpoint()
+    } catch {
+      // The one before says that a rotation is under way, which reads as well; the next one follows.
+    }
+    return closed
+  }
+
+  #writeCheckpoint(more: Pick<Checkpoint, 'rotatingTo'>): void {
+    const checkpoint: Checkpoint = {
+      jsonlBytes: this.#bytes,
+      lines: this.#partLines,
+      derived: this.#derived.toJSON(),
+      ...more,
+    }
+    this.#disk.replaceFileSync(this.#files.checkpoint, JSON.stringify(checkpoint))
   }
 
   /**

@@ -54,6 +54,8 @@ t.test('R32: with an upstream alone, everything else is a default', async (t) =>
     commitTimeoutMs: 30_000,
     segmentBytes: 268_435_456,
     tags: {},
+    rotateBytes: 0,
+    rotateIntervalMs: 0,
     lanes: 1,
     recordWorkers: 1,
     sessionSources: ['path', 'header'],

@@ -113,6 +113,7 @@ export async function startLane(
         recordingId: 'test',
         firstSegment: 1,
         appender: appender.threadId,
+        part: 1,
         memory: makeSharedMemory(),
       },
     },

@@ -1,0 +1,120 @@
+/**
+ * The recording that is written now, and those that were left for it: opened, rotated, left when no
+ * lane writes to them any more, closed at the end.
+ */
+import { RolltapeError, errorText } from '../errors.ts'
+import type { LaneLog } from '../lane/context.ts'
+import type { RolltapeConfig } from '../options.ts'
+import type { Lanes } from './lanes.ts'
+import { Recording } from './recording.ts'
+import type { RecoveryReport, Rotation } from './recording.ts'
+import type { WatchBatch } from './watched.ts'
+
+/** What recordings need of their supervisor. */
+export interface RecordingsOptions {
+  readonly config: RolltapeConfig
+  readonly log: LaneLog
+  readonly lanes: () => Lanes
+  /** True while somebody watches exchanges. */
+  readonly watched: () => boolean
+  readonly onWatched: (batch: WatchBatch) => void
+}
+
+/** How closing them went. */
+export interface RecordingsClose {
+  readonly lines: number
+  readonly troubles: readonly string[]
+}
+
+/** Recordings of one process. */
+export class Recordings {
+  /** The one that is written; undefined when nothing is recorded. */
+  current: Recording | undefined
+  /** Its file. */
+  file: string | undefined
+  /** What last went wrong with one; empty when nothing did. */
+  lastTrouble = ''
+  readonly #options: RecordingsOptions
+  #leftLines = 0
+  readonly #leftTroubles: string[] = []
+  #leaving: Promise<unknown> = Promise.resolve()
+
+  constructor(options: RecordingsOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Opens a recording; it is not written to before {@link take}.
+   * @throws RolltapeError `recording_unwritable`, `recording_locked`.
+   */
+  async open(file: string): Promise<Recording> {
+    const { config, log, watched, onWatched } = this.#options
+    const recording = await Recording.open({
+      file,
+      workers: config.recordWorkers,
+      log,
+      onTrouble: (message) => {
+        this.lastTrouble = message
+        log.error({}, message)
+      },
+      onWatched,
+    })
+    if (watched()) recording.watch(true)
+    this.#sayRecovery(recording.report)
+    return recording
+  }
+
+  /** From now on this one is written. The one before, for {@link leave}. */
+  take(recording: Recording, file: string): Recording | undefined {
+    const before = this.current
+    this.current = recording
+    this.file = file
+    return before
+  }
+
+  /** Closes a recording once no lane writes to it any more. */
+  leave(recording: Recording): void {
+    const closed = async (): Promise<void> => {
+      await this.#options.lanes().askAll('retired', () => recording.folder)
+      const { lines, trouble } = await recording.close()
+      this.#leftLines += lines
+      if (trouble !== null) this.#leftTroubles.push(trouble)
+    }
+    const told = closed().catch((error: unknown) => {
+      this.#leftTroubles.push(`${recording.folder} was not closed in order: ${errorText(error)}`)
+    })
+    this.#leaving = Promise.all([this.#leaving, told])
+  }
+
+  /**
+   * Closes the part that is written and begins the next.
+   * @throws RolltapeError `wrong_state` when nothing is recorded, `tape_unavailable`.
+   */
+  async rotate(): Promise<Rotation> {
+    if (this.current === undefined) {
+      throw new RolltapeError('wrong_state', 'nothing is recorded, so there is no part to close', {
+        hint: 'start rolltape with --recording-file, or switch to a mode that records',
+      })
+    }
+    const lanes = this.#options.lanes()
+    return this.current.rotate({
+      endPart: (order) => lanes.askAll('endPart', () => order),
+      beginPart: (folder) => lanes.askAll('beginPart', () => folder),
+    })
+  }
+
+  /** Closes them all; all lanes must have ended before. */
+  async close(): Promise<RecordingsClose> {
+    await this.#leaving
+    const closed = await this.current?.close()
+    return {
+      lines: this.#leftLines + (closed?.lines ?? 0),
+      troubles: [...this.#leftTroubles, closed?.trouble ?? []].flat(),
+    }
+  }
+
+  #sayRecovery(report: RecoveryReport): void {
+    if (report.isNew || report.recovered + report.tornBytes + report.cutBytes === 0) return
+    this.#options.log.warn({ ...report }, 'the recording was left unfinished; it is whole again')
+  }
+}
