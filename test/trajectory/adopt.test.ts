@@ -8,7 +8,7 @@ import { adoptLines } from '../../src/trajectory/adopt.ts'
 import type { Checkpoint } from '../../src/trajectory/appender.ts'
 import { makeFolder } from '../support/recorder.ts'
 
-const NEW: Checkpoint = { jsonlBytes: 0, derived: [] }
+const NEW: Checkpoint = { jsonlBytes: 0, lines: 0, derived: [] }
 
 function line(seq: number): string {
   return `{"model":"größe","seq":${seq}}\n`
@@ -29,6 +29,7 @@ t.test('without a checkpoint all lines are read', async (t) => {
   t.strictSame(await adopt(t, text), {
     checkpoint: {
       jsonlBytes: bytesOf(text),
+      lines: 3,
       derived: [
         [1, 2],
         [5, 5],
@@ -43,10 +44,11 @@ t.test('without a checkpoint all lines are read', async (t) => {
 t.test('lines up to the checkpoint are taken on its word, those after it are read', async (t) => {
   const before = 'not even JSON, and not looked at\n'
   const text = before + line(9)
-  const from: Checkpoint = { jsonlBytes: bytesOf(before), derived: [[1, 7]] }
+  const from: Checkpoint = { jsonlBytes: bytesOf(before), lines: 7, derived: [[1, 7]] }
   t.strictSame(await adopt(t, text, from), {
     checkpoint: {
       jsonlBytes: bytesOf(text),
+      lines: 8,
       derived: [
         [1, 7],
         [9, 9],
@@ -55,7 +57,7 @@ t.test('lines up to the checkpoint are taken on its word, those after it are rea
     cutBytes: 0,
     left: text,
   })
-  const nothingNew = { jsonlBytes: bytesOf(text), derived: [[1, 9]] } as const
+  const nothingNew = { jsonlBytes: bytesOf(text), lines: 9, derived: [[1, 9]] } as const
   t.strictSame((await adopt(t, text, nothingNew)).checkpoint, nothingNew)
 })
 
@@ -73,7 +75,7 @@ t.test('a last line torn at any byte is cut off', async (t) => {
 })
 
 t.test('a whole last line without its break is cut off too: the tape has it', async (t) => {
-  const from: Checkpoint = { jsonlBytes: bytesOf(line(1)), derived: [[1, 1]] }
+  const from: Checkpoint = { jsonlBytes: bytesOf(line(1)), lines: 1, derived: [[1, 1]] }
   t.strictSame(await adopt(t, line(1) + line(2).trimEnd(), from), {
     checkpoint: from,
     cutBytes: bytesOf(line(2)) - 1,
@@ -91,10 +93,11 @@ t.test(
   'a file shorter than its checkpoint is read whole, and what it lost is not known',
   async (t) => {
     const text = line(1) + line(3)
-    const from: Checkpoint = { jsonlBytes: bytesOf(text) + 1, derived: [[1, 3]] }
+    const from: Checkpoint = { jsonlBytes: bytesOf(text) + 1, lines: 3, derived: [[1, 3]] }
     t.strictSame(await adopt(t, text, from), {
       checkpoint: {
         jsonlBytes: bytesOf(text),
+        lines: 2,
         derived: [
           [1, 1],
           [3, 3],
@@ -106,6 +109,15 @@ t.test(
     t.strictSame((await adopt(t, '', from)).checkpoint, NEW)
   },
 )
+
+t.test('a checkpoint of before there were parts is not taken on its word', async (t) => {
+  const from: Checkpoint = { jsonlBytes: bytesOf(line(1)), derived: [[1, 1]] }
+  t.strictSame((await adopt(t, line(1) + line(2), from)).checkpoint, {
+    jsonlBytes: bytesOf(line(1) + line(2)),
+    lines: 2,
+    derived: [[1, 2]],
+  })
+})
 
 t.test('lines of other recorders have no number and stay', async (t) => {
   const text = `{"model":"m","status":"success"}\n${line(4)}`
