@@ -38,6 +38,11 @@ export function generate(root: string): void {
   writeFileSync(join(root, GEN, 'descriptor.ts'), descriptorModule(Buffer.concat(sets)))
 }
 
+/** Throws when callers of the files in `against` could not do with those in `now`. */
+export function breaking(now: string, against: string): void {
+  buf('breaking', now, '--against', against)
+}
+
 /** Runs buf in the root; its stdout. */
 function buf(...args: string[]): Buffer {
   return run(process.execPath, BUF, ...args)
@@ -51,7 +56,7 @@ function run(file: string, ...args: string[]): Buffer {
   })
   if (error !== undefined) throw error
   if (status !== 0) {
-    process.stdout.write(stdout)
+    process.stderr.write(stdout)
     throw new Error(`${args.join(' ')} ended with ${status}`)
   }
   return stdout
@@ -86,7 +91,7 @@ function check(): void {
       mkdirSync(dirname(join(folder, file)), { recursive: true })
       writeFileSync(join(folder, file), run('git', 'show', `${base}:${file}`))
     }
-    buf('breaking', 'proto', '--against', join(folder, 'proto'))
+    breaking('proto', join(folder, 'proto'))
   } finally {
     rmSync(folder, { recursive: true })
   }

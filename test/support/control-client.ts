@@ -47,9 +47,9 @@ export class ControlClient {
     return promise
   }
 
-  /** Opens WatchExchanges. */
-  watch(request: Sent = {}): ClientReadableStream<Fields> {
-    return this.#raw('WatchExchanges').watch(request, this.#metadata)
+  /** Opens a stream of answers. */
+  watch(request: Sent = {}, method = 'WatchExchanges'): ClientReadableStream<Fields> {
+    return this.#raw(method).watch(request, this.#metadata)
   }
 
   close(): void {
