@@ -126,6 +126,21 @@ export const LANES_MAX = 64
 /** Runs (replays of one recording side by side) that are told apart. Over it: 429. */
 export const RUNS_MAX = 64
 
+/** Methods with paths whose hash a thread keeps at hand; over it all are made anew. */
+export const KEY_HEADS_MAX = 4_096
+
+/** Names out of lines that a scan keeps at hand, a power of two; others are read anew. */
+export const NAMES_CACHED_MAX = 8_192
+
+/** Threads that read a recording for its index. */
+export const INDEX_THREADS_MAX = 4
+
+/** Bytes of a recording that one of them reads in one go; also how often progress is told. */
+export const INDEX_STRETCH_BYTES = 16 * MiB
+
+/** Bytes of one read. */
+export const INDEX_BLOCK_BYTES = 1 * MiB
+
 /** Releases that a run's ring tells other lanes of; who is further behind forgets its hints. */
 export const RELEASES_MAX = 256
 

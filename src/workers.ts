@@ -6,7 +6,14 @@
 const SUFFIX = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
 
 /** Entry file of a thread. */
-export type WorkerName = 'lane' | 'derive' | 'append' | 'inspect' | 'play' | 'explain'
+export type WorkerName =
+  | 'lane'
+  | 'derive'
+  | 'append'
+  | 'inspect'
+  | 'play'
+  | 'explain'
+  | 'replay-index'
 
 /** Where a thread's entry file is. */
 export function workerUrl(name: WorkerName): URL {

@@ -13,13 +13,13 @@ import { TapeFolder } from '../src/tape/reader.ts'
 import { deriveRecord } from '../src/trajectory/derive.ts'
 import { protocolOf } from '../src/wire/protocol.ts'
 
-/** What the worker is started with: a file of records, a tape, or both. */
+/** What the worker is started with: files of records, a tape, or both. */
 export interface PlayWorkerData {
-  readonly file: string | undefined
+  readonly files: readonly string[]
   readonly folder: string | undefined
 }
 
-const { file, folder } = workerData as PlayWorkerData
+const { files, folder } = workerData as PlayWorkerData
 const tape = folder === undefined ? undefined : new TapeFolder(folder)
 
 /** Piscina's entry. An answer's body moves to the lane; a text says why there is no answer. */
@@ -57,7 +57,8 @@ function derivedLine(position: TapePosition): string {
   return deriveRecord(tape.exchange(position)).line.toString('utf8')
 }
 
-function readLine({ offset, length }: LinePosition): string {
+function readLine({ file: number, offset, length }: LinePosition): string {
+  const file = files[number]
   if (file === undefined) throw new TypeError('a line and no file')
   const line = Buffer.allocUnsafe(length)
   const fd = openSync(file, 'r')

@@ -30,8 +30,8 @@ import { topLevelString, topLevelTrue, topLevelValue } from './body-scan.ts'
 
 /** The recording a lane replays. */
 export interface LaneReplay {
-  /** The file of records; undefined when the source is a tape alone. */
-  readonly file: string | undefined
+  /** The files of records; none when the source is a tape alone. */
+  readonly files: readonly string[]
   /** The tape; undefined when there are just records. */
   readonly folder: string | undefined
   readonly index: IndexMemory
@@ -100,7 +100,7 @@ export class Player {
       maxThreads: 1,
       idleTimeout: 60_000,
       recordTiming: false,
-      workerData: { file: replay.file, folder: replay.folder },
+      workerData: { files: replay.files, folder: replay.folder },
     })
   }
 
@@ -210,16 +210,18 @@ export class Player {
       }
     }
     return [...near, ...far].map((record) => {
-      const { lineOffset, lineBytes, segment, offset } = this.#index.entry(record)
-      if (lineOffset >= 0) return { line: { offset: lineOffset, length: lineBytes } }
+      const { file, lineOffset, lineBytes, segment, offset } = this.#index.entry(record)
+      if (lineOffset >= 0) return { line: { file, offset: lineOffset, length: lineBytes } }
       return { position: { segment: this.#index.segments[segment] ?? '', offset } }
     })
   }
 
   /** Where a record stands, for whoever reads it later, from anywhere. */
   placeOf(record: number): RecordedPlace {
-    const { lineOffset, lineBytes, segment, offset, seq } = this.#index.entry(record)
-    const { file, folder } = this.#source
+    const entry = this.#index.entry(record)
+    const { lineOffset, lineBytes, segment, offset, seq } = entry
+    const { files, folder } = this.#source
+    const file = files[entry.file]
     if (file !== undefined && lineOffset >= 0) {
       return { file: resolve(file), offset: lineOffset, bytes: lineBytes, seq }
     }
@@ -284,8 +286,9 @@ export class Player {
   }
 
   #task(record: number, form: AskedForm | undefined): PlayTask {
-    const { segment, offset, lineOffset, lineBytes } = this.#index.entry(record)
-    if (segment < 0) return { line: { offset: lineOffset, length: lineBytes }, form: form ?? WHOLE }
+    const { segment, offset, file, lineOffset, lineBytes } = this.#index.entry(record)
+    if (segment < 0)
+      return { line: { file, offset: lineOffset, length: lineBytes }, form: form ?? WHOLE }
     return { position: { segment: this.#index.segments[segment] ?? '', offset }, form }
   }
 

@@ -41,8 +41,10 @@ export interface AskedForm {
   readonly single: boolean
 }
 
-/** Where a record's line stands in the file of records. */
+/** Where a record's line stands. */
 export interface LinePosition {
+  /** Number of its file among the source's. */
+  readonly file: number
   readonly offset: number
   readonly length: number
 }

@@ -1,27 +1,27 @@
 /**
- * Builds the replay index of a source: reads its records once, in their order, with bounded memory
- * beside the index itself.
+ * Makes the replay index of a source, in threads of its own: whoever waits for it has its loop free.
  *
- * A source is a `.jsonl` (ours with or without its tape, or another recorder's), or a tape folder
- * alone, whose records are derived on the fly. Our own records carry the digest of their request's
- * bytes, so the raw key needs no body; the canonical key is made of the request as the record has it.
+ * A source is a `.jsonl` (ours with or without its tape, or another recorder's), together with the
+ * parts that rotations closed before it; or a tape folder alone, whose records are derived for it.
+ * Files are read in stretches, tapes by segment; what comes of them is joined in their order.
  */
 import { readdirSync, statSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { RolltapeError } from '../errors.ts'
+import { INDEX_STRETCH_BYTES } from '../limits.ts'
+import type { TapePosition } from '../tape/exchange.ts'
 import { parseSegmentName } from '../tape/format.ts'
-import { readRecordLines } from '../trajectory/jsonl.ts'
-import type { StoredRecord } from '../trajectory/jsonl.ts'
-import { readTapeRecords } from '../trajectory/tape-records.ts'
+import { TapeFolder } from '../tape/reader.ts'
 import type { IgnoreRules } from './canonical.ts'
-import { joinIndex } from './index-join.ts'
+import type { IndexPart } from './index-join.ts'
+import { IndexPool } from './index-pool.ts'
 import type { IndexMemory } from './index-table.ts'
-import { packRecord } from './pack-record.ts'
-import { Packer } from './packed.ts'
+import type { OddLine, Stretch } from './scan-stretch.ts'
 
 /** A replay source, ready to be played. */
 export interface ReplaySource {
-  /** The file of records; undefined when the source is a tape alone. */
-  readonly file: string | undefined
+  /** The files of records, as the index numbers them; none when the source is a tape alone. */
+  readonly files: readonly string[]
   /** Tape folder; undefined when there is none. */
   readonly folder: string | undefined
   readonly index: IndexMemory
@@ -54,52 +54,153 @@ export async function buildReplaySource(options: BuildOptions): Promise<ReplaySo
       hint: 'give a .jsonl of records, or a tape folder such as runs/a.tape',
     })
   }
-  const builder = new Builder(options.ignore, new Set(segments))
-  const troubles: string[] = []
-  if (isTape) await readTape(builder, options, troubles)
-  else await readLines(builder, options, troubles)
-  return {
-    file: isTape ? undefined : file,
-    folder: segments.length === 0 ? undefined : folder,
-    index: builder.build(),
-    troubles,
+  const files = isTape ? [] : partsOf(file)
+  const sizes = isTape
+    ? segments.map((name) => statSync(join(file, name)).size)
+    : files.map((path) => statSync(path).size)
+  const progress = new ProgressSum(sizes, options.onProgress)
+  const pool = new IndexPool(progress.total)
+  try {
+    const { parts, troubles } = isTape
+      ? await readTape(pool, options, progress)
+      : await readFiles(pool, { files, sizes }, options.ignore, progress)
+    const memory = parts.map(({ words }) => words.buffer as ArrayBuffer)
+    const index = await pool.run({ parts, onTape: segments }, memory)
+    return { files, folder: segments.length === 0 ? undefined : folder, index, troubles }
+  } finally {
+    await pool.close()
   }
 }
 
-async function readTape(
-  builder: Builder,
-  { file, onProgress }: BuildOptions,
-  troubles: string[],
-): Promise<void> {
-  const onTrouble = (trouble: string): void => void troubles.push(trouble)
-  const options = onProgress === undefined ? { onTrouble } : { onTrouble, onProgress }
-  for await (const record of readTapeRecords(file, options)) builder.add(record, -1, 0)
+/** What reading comes to, in the order of the source. */
+interface Read {
+  readonly parts: readonly IndexPart[]
+  readonly troubles: readonly string[]
 }
 
-async function readLines(
-  builder: Builder,
-  { file, onProgress }: BuildOptions,
-  troubles: string[],
-): Promise<void> {
-  const lines = readRecordLines(file, {
-    onTorn: ({ line, length }) =>
-      troubles.push(`line ${line} of ${file} is torn after ${length} bytes, and left out`),
-    ...(onProgress && { onProgress: ({ bytes, bytesTotal }) => onProgress(bytes, bytesTotal) }),
+async function readFiles(
+  pool: IndexPool,
+  { files, sizes }: { files: readonly string[]; sizes: readonly number[] },
+  ignore: IgnoreRules,
+  progress: ProgressSum,
+): Promise<Read> {
+  const stretches = files.flatMap((path, file) => stretchesOf(path, file, sizes[file] ?? 0))
+  const scanned = await inOrder(stretches, async ({ file, ...stretch }) => {
+    const result = await pool.run({ stretch, ignore })
+    progress.add(stretch.to - stretch.from)
+    return { ...result, path: stretch.path, file }
   })
-  for await (const { record, line, offset, length } of lines) {
-    const why = builder.add(record, offset, length)
-    if (why === undefined) continue
-    throw new RolltapeError('record_malformed', `line ${line} of ${file} ${why}`, {
+  const parts: IndexPart[] = []
+  const troubles: string[] = []
+  let lines = 0
+  let file = 0
+  for (const stretch of scanned) {
+    if (stretch.file !== file) lines = 0
+    ;({ file } = stretch)
+    const { path, malformed, torn } = stretch
+    if (malformed !== undefined) throw malformedLine(path, lines, malformed)
+    if (torn !== undefined) {
+      const line = lines + torn.line
+      troubles.push(`line ${line} of ${path} is torn after ${torn.length} bytes, and left out`)
+    }
+    lines += stretch.lines
+    parts.push({ ...stretch.records, file })
+  }
+  return { parts, troubles }
+}
+
+function stretchesOf(path: string, file: number, size: number): (Stretch & { file: number })[] {
+  const stretches: (Stretch & { file: number })[] = []
+  for (let from = 0; from < size; from += INDEX_STRETCH_BYTES) {
+    const to = Math.min(size, from + INDEX_STRETCH_BYTES)
+    stretches.push({ path, file, from, to, size })
+  }
+  return stretches
+}
+
+function malformedLine(path: string, before: number, odd: OddLine): RolltapeError {
+  const line = `line ${before + odd.line} of ${path}`
+  if (odd.isJson) {
+    return new RolltapeError('record_malformed', `${line} ${odd.why}`, {
       hint: 'docs/replay.md tells which lines can be replayed; take this one out',
     })
   }
+  return new RolltapeError('record_malformed', `${line} (byte ${odd.offset}) ${odd.why}`, {
+    hint: 'take the line out, or derive the file anew from its tape',
+  })
 }
+
+async function readTape(
+  pool: IndexPool,
+  { file: folder, ignore }: BuildOptions,
+  progress: ProgressSum,
+): Promise<Read> {
+  const tape = new TapeFolder(folder)
+  const segments = tape.segments()
+  tape.close()
+  const scanned = await inOrder(segments, async ({ name, lane }, i) => {
+    const result = await pool.run({ folder, segment: name, ignore })
+    progress.add(progress.sizes[i] ?? 0)
+    return { ...result, lane }
+  })
+  // Exchanges without an END so far, by lane and number: as many as ran at once.
+  const open = new Map<string, TapePosition>()
+  for (const segment of scanned) {
+    for (const seq of segment.closed) open.delete(`${segment.lane} ${seq}`)
+    for (const [seq, end] of segment.open) open.set(`${segment.lane} ${seq}`, end)
+  }
+  const unended = await pool.run({ folder, ends: [...open.values()], ignore })
+  const all = [...scanned, unended]
+  return {
+    parts: all.map(({ records }) => ({ ...records, file: 0 })),
+    troubles: all.flatMap(({ troubles }) => troubles),
+  }
+}
+
+/** All results in the order of the items, which are worked on side by side. */
+async function inOrder<T, R>(
+  items: readonly T[],
+  work: (item: T, i: number) => Promise<R>,
+): Promise<R[]> {
+  return Promise.all(items.map(work))
+}
+
+/** Bytes read of all bytes. */
+class ProgressSum {
+  readonly sizes: readonly number[]
+  readonly total: number
+  readonly #onProgress: BuildOptions['onProgress']
+  #done = 0
+
+  constructor(sizes: readonly number[], onProgress: BuildOptions['onProgress']) {
+    this.sizes = sizes
+    this.total = sizes.reduce((sum, size) => sum + size, 0)
+    this.#onProgress = onProgress
+  }
+
+  add(bytes: number): void {
+    this.#done += bytes
+    this.#onProgress?.(this.#done, this.total)
+  }
+}
+
+const PART = /\.\d{6}\.jsonl$/
 
 /** The tape folder beside a file of records: `runs/a.jsonl`, `runs/a.000001.jsonl` → `runs/a.tape`. */
 function folderBeside(file: string): string | undefined {
   const folder = `${file.replace(/(?:\.\d{6})?\.jsonl$/, '')}.tape`
   const found = statSync(folder, { throwIfNoEntry: false })
   return found?.isDirectory() === true ? folder : undefined
+}
+
+/** A file of records and the parts that rotations closed before it, in their order. */
+function partsOf(file: string): string[] {
+  if (!file.endsWith('.jsonl') || PART.test(file)) return [file]
+  const stem = basename(file, '.jsonl')
+  const parts = readdirSync(dirname(file)).filter(
+    (name) => PART.test(name) && name.replace(PART, '') === stem,
+  )
+  return [...parts.sort().map((name) => join(dirname(file), name)), file]
 }
 
 function segmentsOf(folder: string): string[] {
@@ -114,26 +215,4 @@ function missing(file: string): RolltapeError {
         ? 'give the .jsonl of a recording, or its tape folder, as --replay-file'
         : `its tape is there: --replay-file ${beside}`,
   })
-}
-
-/** Gathers entries. */
-class Builder {
-  readonly #ignore: IgnoreRules
-  readonly #onTape: ReadonlySet<string>
-  readonly #packer = new Packer()
-
-  /** `onTape` has the names of the segments that are there. */
-  constructor(ignore: IgnoreRules, onTape: ReadonlySet<string>) {
-    this.#ignore = ignore
-    this.#onTape = onTape
-  }
-
-  /** Takes a record; returns why it is none. `offset` is -1 where there is no line. */
-  add(record: StoredRecord, offset: number, length: number): string | undefined {
-    return packRecord(this.#packer, record, { offset, length }, this.#ignore)
-  }
-
-  build(): IndexMemory {
-    return joinIndex([{ ...this.#packer.take(), file: 0 }], this.#onTape)
-  }
 }

@@ -4,6 +4,7 @@
  * after RFC 8785 and the ignore rules. Redacted values never enter a key.
  */
 import { hash } from 'node:crypto'
+import { KEY_HEADS_MAX } from '../limits.ts'
 import { IGNORE_NOTHING, canonicalize } from './canonical.ts'
 import type { IgnoreRules, Json, PointerParts } from './canonical.ts'
 
@@ -38,9 +39,46 @@ export function bodyDigest(body: Buffer): string {
   return hash('sha256', body, 'hex')
 }
 
-/** The key of exactly these bytes. `digest` is the body's SHA-256 in hex. */
+/** Keys of heads, which are few. */
+const headKeys = new Map<string, Key>()
+
+/**
+ * The key of exactly these bytes: the first 16 of the head's SHA-256 and of the body's, as XOR.
+ * `digest` is the body's SHA-256 in hex.
+ */
 export function rawKey(head: string, digest: string): Key {
-  return toKey(`raw ${head}\n${digest}`)
+  return rawKeyOf(head, [
+    hexWord(digest, 0),
+    hexWord(digest, 8),
+    hexWord(digest, 16),
+    hexWord(digest, 24),
+  ])
+}
+
+/** As {@link rawKey}, of the digest's first 16 bytes as words, the highest byte first. */
+export function rawKeyOf(head: string, digest: Key): Key {
+  let key = headKeys.get(head)
+  if (key === undefined) {
+    if (headKeys.size >= KEY_HEADS_MAX) headKeys.clear()
+    key = toKey(`raw ${head}`)
+    headKeys.set(head, key)
+  }
+  const [a, b, c, d] = digest
+  return [key[0] ^ a, key[1] ^ b, key[2] ^ c, key[3] ^ d]
+}
+
+function hexWord(digest: string, from: number): number {
+  let word = 0
+  for (let i = from; i < from + 8; i++) {
+    const code = digest.charCodeAt(i)
+    word = (word << 4) | ((code & 0xf) + (code > 0x39 ? 9 : 0))
+  }
+  return word
+}
+
+/** Where a canonical key's body begins; the body follows. */
+export function canonicalStart(head: string): string {
+  return `canonical ${head}\n`
 }
 
 /** The key of what the body means; undefined when it is no JSON. */
@@ -55,7 +93,7 @@ export function canonicalKey(
 
 /** The key of a body that is parsed already. */
 export function canonicalKeyOf(head: string, value: Json, rules: IgnoreRules): Key {
-  return toKey(`canonical ${head}\n${canonicalize(value, keyRules(head, rules))}`)
+  return toKey(canonicalStart(head) + canonicalize(value, keyRules(head, rules)))
 }
 
 /**
@@ -72,9 +110,16 @@ export function formatKey(key: Key): string {
   return key.map((word) => (word >>> 0).toString(16).padStart(8, '0')).join('')
 }
 
-function toKey(text: string): Key {
-  const bytes = hash('sha256', text, 'buffer')
-  return [bytes.readInt32LE(0), bytes.readInt32LE(4), bytes.readInt32LE(8), bytes.readInt32LE(12)]
+/** The key of what is hashed whole. */
+export function toKey(text: string | Uint8Array): Key {
+  // As a string: a Buffer costs as much again as the hash of a short text.
+  const bytes = hash('sha256', text, 'latin1')
+  return [wordAt(bytes, 0), wordAt(bytes, 4), wordAt(bytes, 8), wordAt(bytes, 12)]
+}
+
+function wordAt(bytes: string, at: number): number {
+  const low = bytes.charCodeAt(at) | (bytes.charCodeAt(at + 1) << 8)
+  return low | (bytes.charCodeAt(at + 2) << 16) | (bytes.charCodeAt(at + 3) << 24)
 }
 
 function parse(text: string): Json | undefined {

@@ -36,7 +36,8 @@ export function packRecord(
   if (typeof line === 'string') return line
   const head = keyHead(line.method, line.target)
   const canonical = line.request === undefined ? NO_KEY : canonicalKeyOf(head, line.request, ignore)
-  packLine(packer, { line, head, canonical, tape: record.tape, place })
+  const raw = line.digest === undefined ? NO_KEY : rawKey(head, line.digest)
+  packLine(packer, { line, raw, canonical, tape: record.tape, place })
   return undefined
 }
 
@@ -45,15 +46,15 @@ export function packLine(
   packer: Packer,
   one: {
     readonly line: SourceLine
-    readonly head: string
+    readonly raw: Key
     readonly canonical: Key
     readonly tape: { readonly segment: string; readonly end: number } | undefined
     readonly place: LinePlace
   },
 ): void {
-  const { line, head, canonical, tape, place } = one
+  const { line, raw, canonical, tape, place } = one
   packer.add({
-    rawKey: line.digest === undefined ? NO_KEY : rawKey(head, line.digest),
+    rawKey: raw,
     canonicalKey: canonical,
     session: line.session,
     turn: line.turn,

@@ -86,8 +86,18 @@ export interface PackedFields {
 export class Numbering {
   readonly names: string[] = []
   readonly #numbers = new Map<string, number>()
+  #last = ''
+  #lastNumber = -1
 
   of(name: string): number {
+    if (name !== this.#last || this.#lastNumber < 0) {
+      this.#lastNumber = this.#find(name)
+      this.#last = name
+    }
+    return this.#lastNumber
+  }
+
+  #find(name: string): number {
     const known = this.#numbers.get(name)
     if (known !== undefined) return known
     this.#numbers.set(name, this.names.length)

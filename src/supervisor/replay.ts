@@ -29,7 +29,7 @@ export async function openReplay(
   for (const trouble of source.troubles) log.warn({}, trouble)
   const { index } = source
   return {
-    file: source.file,
+    files: source.files,
     folder: source.folder,
     index,
     ignore,
