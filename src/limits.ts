@@ -138,6 +138,12 @@ export const INDEX_THREADS_MAX = 4
 /** Bytes of a recording that one of them reads in one go; also how often progress is told. */
 export const INDEX_STRETCH_BYTES = 16 * MiB
 
+/** Records a recorder gathers before it writes them to the sidecar, 80 bytes each. */
+export const SIDECAR_BLOCK_RECORDS = 4_096
+
+/** A sidecar is written where more than this had to be read for want of one. */
+export const SIDECAR_WORTH_BYTES = 1 * MiB
+
 /** Bytes of one read. */
 export const INDEX_BLOCK_BYTES = 1 * MiB
 

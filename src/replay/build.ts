@@ -3,20 +3,24 @@
  *
  * A source is a `.jsonl` (ours with or without its tape, or another recorder's), together with the
  * parts that rotations closed before it; or a tape folder alone, whose records are derived for it.
- * Files are read in stretches, tapes by segment; what comes of them is joined in their order.
+ * Files are read in stretches, but for what their sidecars know, tapes by segment; what comes of
+ * them is joined in their order.
  */
-import { readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { RolltapeError } from '../errors.ts'
-import { INDEX_STRETCH_BYTES } from '../limits.ts'
+import { INDEX_STRETCH_BYTES, SIDECAR_WORTH_BYTES } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { parseSegmentName } from '../tape/format.ts'
 import { TapeFolder } from '../tape/reader.ts'
 import type { IgnoreRules } from './canonical.ts'
-import type { IndexPart } from './index-join.ts'
 import { IndexPool } from './index-pool.ts'
 import type { IndexMemory } from './index-table.ts'
+import type { FilePart } from './index-task.ts'
 import type { OddLine, Stretch } from './scan-stretch.ts'
+import { fileState } from './sidecar-file.ts'
+import type { FileState } from './sidecar-file.ts'
+import type { RecordsBlock } from './sidecar.ts'
 
 /** A replay source, ready to be played. */
 export interface ReplaySource {
@@ -27,6 +31,10 @@ export interface ReplaySource {
   readonly index: IndexMemory
   /** In one line each: a torn last line, exchanges that cannot be read. */
   readonly troubles: readonly string[]
+  /** Bytes of lines that had to be read, as no sidecar knows of them. */
+  readonly scannedBytes: number
+  /** Bytes of lines that were compared with what their sidecar was made of. */
+  readonly comparedBytes: number
 }
 
 /** What building needs. */
@@ -55,18 +63,36 @@ export async function buildReplaySource(options: BuildOptions): Promise<ReplaySo
     })
   }
   const files = isTape ? [] : partsOf(file)
+  const states = files.map(fileState)
   const sizes = isTape
     ? segments.map((name) => statSync(join(file, name)).size)
-    : files.map((path) => statSync(path).size)
+    : states.map(({ size }) => size)
   const progress = new ProgressSum(sizes, options.onProgress)
   const pool = new IndexPool(progress.total)
   try {
-    const { parts, troubles } = isTape
+    const { parts, troubles, scannedBytes, comparedBytes } = isTape
       ? await readTape(pool, options, progress)
-      : await readFiles(pool, { files, sizes }, options.ignore, progress)
-    const memory = parts.map(({ words }) => words.buffer as ArrayBuffer)
-    const index = await pool.run({ parts, onTape: segments }, memory)
-    return { files, folder: segments.length === 0 ? undefined : folder, index, troubles }
+      : await readFiles(pool, states, options.ignore, progress)
+    // Who records here writes the sidecar as well.
+    const isLive = folder !== undefined && existsSync(join(folder, 'lock'))
+    const write = isLive
+      ? []
+      : states.flatMap((state, n) => {
+          return (scannedBytes[n] ?? 0) + (comparedBytes[n] ?? 0) > SIDECAR_WORTH_BYTES
+            ? [{ ...state, file: n }]
+            : []
+        })
+    const memory = new Set(parts.map(({ words }) => words.buffer as ArrayBuffer))
+    const { ignore } = options
+    const index = await pool.run({ parts, onTape: segments, write, ignore }, [...memory])
+    return {
+      files,
+      folder: segments.length === 0 ? undefined : folder,
+      index,
+      troubles,
+      scannedBytes: sum(scannedBytes),
+      comparedBytes: sum(comparedBytes),
+    }
   } finally {
     await pool.close()
   }
@@ -74,48 +100,66 @@ export async function buildReplaySource(options: BuildOptions): Promise<ReplaySo
 
 /** What reading comes to, in the order of the source. */
 interface Read {
-  readonly parts: readonly IndexPart[]
+  readonly parts: readonly FilePart[]
   readonly troubles: readonly string[]
+  /** Of each file. */
+  readonly scannedBytes: readonly number[]
+  readonly comparedBytes: readonly number[]
 }
 
 async function readFiles(
   pool: IndexPool,
-  { files, sizes }: { files: readonly string[]; sizes: readonly number[] },
+  states: readonly FileState[],
   ignore: IgnoreRules,
   progress: ProgressSum,
 ): Promise<Read> {
-  const stretches = files.flatMap((path, file) => stretchesOf(path, file, sizes[file] ?? 0))
-  const scanned = await inOrder(stretches, async ({ file, ...stretch }) => {
-    const result = await pool.run({ stretch, ignore })
-    progress.add(stretch.to - stretch.from)
-    return { ...result, path: stretch.path, file }
+  const scannedBytes: number[] = []
+  const compared: number[] = []
+  const pieces = await inOrder(states, async (state, file) => {
+    const { blocks, comparedBytes } = await pool.run({ sidecarOf: state, ignore })
+    const gaps = gapsOf(blocks, state)
+    const gapBytes = sum(gaps.map(({ from, to }) => to - from))
+    scannedBytes[file] = gapBytes
+    compared[file] = comparedBytes
+    if (blocks.length > 0) progress.add(state.size - gapBytes)
+    const scanned = await inOrder(gaps, async (stretch) => {
+      const result = await pool.run({ stretch, ignore })
+      progress.add(stretch.to - stretch.from)
+      return result
+    })
+    const known = blocks.map(({ records, ...range }) => {
+      return { records, range, malformed: undefined, torn: undefined }
+    })
+    return [...known, ...scanned].sort((a, b) => a.range.from - b.range.from)
   })
-  const parts: IndexPart[] = []
+  const parts: FilePart[] = []
   const troubles: string[] = []
-  let lines = 0
-  let file = 0
-  for (const stretch of scanned) {
-    if (stretch.file !== file) lines = 0
-    ;({ file } = stretch)
-    const { path, malformed, torn } = stretch
-    if (malformed !== undefined) throw malformedLine(path, lines, malformed)
-    if (torn !== undefined) {
-      const line = lines + torn.line
-      troubles.push(`line ${line} of ${path} is torn after ${torn.length} bytes, and left out`)
+  for (const [file, { path }] of states.entries()) {
+    let lines = 0
+    for (const { records, range, malformed, torn } of pieces[file] ?? []) {
+      if (malformed !== undefined) throw malformedLine(path, lines, malformed)
+      if (torn !== undefined) {
+        const line = lines + torn.line
+        troubles.push(`line ${line} of ${path} is torn after ${torn.length} bytes, and left out`)
+      }
+      lines += range.lines
+      parts.push({ ...records, file, range })
     }
-    lines += stretch.lines
-    parts.push({ ...stretch.records, file })
   }
-  return { parts, troubles }
+  return { parts, troubles, scannedBytes, comparedBytes: compared }
 }
 
-function stretchesOf(path: string, file: number, size: number): (Stretch & { file: number })[] {
-  const stretches: (Stretch & { file: number })[] = []
-  for (let from = 0; from < size; from += INDEX_STRETCH_BYTES) {
-    const to = Math.min(size, from + INDEX_STRETCH_BYTES)
-    stretches.push({ path, file, from, to, size })
+/** What no block stands for, in stretches. */
+function gapsOf(blocks: readonly RecordsBlock[], { path, size }: FileState): Stretch[] {
+  const gaps: Stretch[] = []
+  let at = 0
+  for (const { from, to } of [...blocks, { from: size, to: size }]) {
+    for (; at < from; at = Math.min(from, at + INDEX_STRETCH_BYTES)) {
+      gaps.push({ path, from: at, to: Math.min(from, at + INDEX_STRETCH_BYTES), size })
+    }
+    at = to
   }
-  return stretches
+  return gaps
 }
 
 function malformedLine(path: string, before: number, odd: OddLine): RolltapeError {
@@ -152,9 +196,15 @@ async function readTape(
   const unended = await pool.run({ folder, ends: [...open.values()], ignore })
   const all = [...scanned, unended]
   return {
-    parts: all.map(({ records }) => ({ ...records, file: 0 })),
+    parts: all.map(({ records }) => ({ ...records, file: 0, range: undefined })),
     troubles: all.flatMap(({ troubles }) => troubles),
+    scannedBytes: [],
+    comparedBytes: [],
   }
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((all, one) => all + one, 0)
 }
 
 /** All results in the order of the items, which are worked on side by side. */
@@ -174,7 +224,7 @@ class ProgressSum {
 
   constructor(sizes: readonly number[], onProgress: BuildOptions['onProgress']) {
     this.sizes = sizes
-    this.total = sizes.reduce((sum, size) => sum + size, 0)
+    this.total = sum(sizes)
     this.#onProgress = onProgress
   }
 

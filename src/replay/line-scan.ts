@@ -84,7 +84,6 @@ interface Head {
 
 /** Reads lines of ours. */
 export class LineScanner {
-  readonly #packer: Packer
   readonly #ignore: IgnoreRules
   readonly #canonical = new CanonicalWriter()
   readonly #heads = new Map<string, Head>()
@@ -96,8 +95,7 @@ export class LineScanner {
   /** Start and end of each key's value; -1 where it is missing. */
   readonly #spans = new Int32Array(KEYS.length * 2)
 
-  constructor(packer: Packer, ignore: IgnoreRules) {
-    this.#packer = packer
+  constructor(ignore: IgnoreRules) {
     this.#ignore = ignore
   }
 
@@ -105,7 +103,7 @@ export class LineScanner {
    * Packs the line that begins at `from` and returns where it ends (at its line break); -1 when it
    * is none that is surely a whole one of ours.
    */
-  scan(json: JsonBytes, from: number, offset: number): number {
+  scan(packer: Packer, json: JsonBytes, from: number, offset: number): number {
     const { bytes } = json
     const end = this.#find(json, from)
     if (end < 0) return -1
@@ -117,7 +115,7 @@ export class LineScanner {
     const place: LinePlace = { offset, length: end - from }
     const canonical = bytes[this.#start('request')] === 0x6e ? NO_KEY : this.#key(json, head)
     const raw = rawKeyOf(head.text, this.#digest)
-    packLine(this.#packer, { line, raw, canonical, tape: record.tape, place })
+    packLine(packer, { line, raw, canonical, tape: record.tape, place })
     return end
   }
 

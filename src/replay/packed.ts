@@ -136,6 +136,26 @@ export class Packer {
     words[at + AT.model] = fields.model === null ? -1 : this.#models.of(fields.model)
   }
 
+  /** Takes the nth of other packed records, whose line stands there. */
+  addPacked(
+    { words, names }: PackedRecords,
+    n: number,
+    line: { offset: number; length: number },
+  ): void {
+    const at = this.#count++ * PACKED_WORDS
+    if (at + PACKED_WORDS > this.#words.length) this.#grow()
+    const own = this.#words
+    const from = n * PACKED_WORDS
+    own.set(words.subarray(from, from + PACKED_WORDS), at)
+    own[at + AT.session] = this.#sessions.of(names.sessions[words[from + AT.session] ?? 0] ?? '')
+    const segment = words[from + AT.segment] ?? -1
+    own[at + AT.segment] = segment < 0 ? -1 : this.#segments.of(names.segments[segment] ?? '')
+    const model = words[from + AT.model] ?? -1
+    own[at + AT.model] = model < 0 ? -1 : this.#models.of(names.models[model] ?? '')
+    writeLong(own, at + AT.lineOffset, line.offset)
+    own[at + AT.lineBytes] = line.length
+  }
+
   /** All that was packed, in memory of its own; the next begins empty. */
   take(): PackedRecords {
     const records = {

@@ -5,6 +5,7 @@
  */
 import { isUtf8 } from 'node:buffer'
 import { closeSync, openSync, readSync } from 'node:fs'
+import { crc32 } from 'node:zlib'
 import { INDEX_BLOCK_BYTES, LINE_BYTES_MAX } from '../limits.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
 import { isObject } from '../wire/json.ts'
@@ -15,6 +16,7 @@ import { LineScanner } from './line-scan.ts'
 import { packRecord } from './pack-record.ts'
 import { Packer } from './packed.ts'
 import type { PackedRecords } from './packed.ts'
+import type { BlockRange } from './sidecar.ts'
 
 /** Bytes of a file: the lines that begin at `from` or behind, and before `to`. */
 export interface Stretch {
@@ -39,8 +41,8 @@ export interface OddLine {
 /** What a stretch has. */
 export interface ScannedStretch {
   readonly records: PackedRecords
-  /** Lines that begin in it, blank ones too. */
-  readonly lines: number
+  /** The lines that begin in it; a torn one is none. */
+  readonly range: BlockRange
   readonly malformed: OddLine | undefined
   readonly torn: OddLine | undefined
 }
@@ -74,15 +76,20 @@ class StretchReader {
   #whole = 0
   #isUtf8 = true
   #lines = 0
+  /** Where in the window the bytes begin that are not in the checksum yet. */
+  #unsummed = 0
+  #crc = 0
+  #first: number
   #odd: OddLine | undefined
 
   constructor(fd: number, stretch: Stretch, ignore: IgnoreRules) {
     this.#fd = fd
     this.#stretch = stretch
     this.#ignore = ignore
-    this.#scanner = new LineScanner(this.#packer, ignore)
+    this.#scanner = new LineScanner(ignore)
     // One byte earlier: a line begins here if a line break stands before it.
     this.#start = Math.max(0, stretch.from - 1)
+    this.#first = this.#start
   }
 
   read(): ScannedStretch {
@@ -100,7 +107,7 @@ class StretchReader {
     const odd = this.#odd
     return {
       records: this.#packer.take(),
-      lines: this.#lines,
+      range: this.#range(),
       malformed: isTorn ? undefined : odd,
       torn: isTorn ? odd : undefined,
     }
@@ -113,6 +120,8 @@ class StretchReader {
       const isFound = found >= 0 && found < this.#length
       this.#at = isFound ? found + 1 : this.#length
       this.#look()
+      this.#unsummed = this.#at
+      this.#first = this.#start + this.#at
       if (isFound) return true
     }
     return false
@@ -123,6 +132,8 @@ class StretchReader {
     const rest = this.#length - this.#at
     if (rest > LINE_BYTES_MAX) this.#note(rest, `is longer than ${LINE_BYTES_MAX} bytes`, false)
     if (this.#odd !== undefined) return false
+    this.#sum()
+    this.#unsummed = 0
     const { bytes } = this.#window
     if (rest * 2 > bytes.length) {
       this.#window = makeJsonBytes(bytes.length * 2)
@@ -152,7 +163,8 @@ class StretchReader {
   #readLine(): void {
     const { bytes } = this.#window
     let end = -1
-    if (this.#isUtf8) end = this.#scanner.scan(this.#window, this.#at, this.#start + this.#at)
+    if (this.#isUtf8)
+      end = this.#scanner.scan(this.#packer, this.#window, this.#at, this.#start + this.#at)
     if (end < 0) {
       end = bytes.indexOf(LF, this.#at)
       this.#parse(end)
@@ -166,9 +178,11 @@ class StretchReader {
     if (this.#odd !== undefined) return true
     if (this.#at === this.#length) return true
     this.#parse(this.#length)
-    this.#lines++
     const odd = this.#odd as OddLine | undefined
-    return odd === undefined || odd.isJson
+    if (odd !== undefined) return odd.isJson
+    this.#at = this.#length
+    this.#lines++
+    return true
   }
 
   /** Takes a line that is not just one of ours. */
@@ -187,6 +201,16 @@ class StretchReader {
     const stored = record as unknown as StoredRecord
     const why = packRecord(this.#packer, stored, place, this.#ignore)
     if (why !== undefined) this.#note(length, why, true)
+  }
+
+  #sum(): void {
+    this.#crc = crc32(this.#window.bytes.subarray(this.#unsummed, this.#at), this.#crc)
+  }
+
+  #range(): BlockRange {
+    this.#sum()
+    const to = this.#start + this.#at
+    return { from: this.#first, to, lines: this.#lines, contentCrc: this.#crc }
   }
 
   #note(length: number, why: string, isJson: boolean): void {

@@ -283,7 +283,7 @@ async function recover(
     onProgress: progressLog(log, 'reading the tape'),
   })
   tables.seq = Math.max(recovery.lastSeq, derived.max, turnsSeq)
-  const files = { jsonl: file, checkpoint: `${folder}/derived.json` }
+  const files = { jsonl: file, checkpoint: `${folder}/derived.json`, sidecar: true }
   const appender = await AppenderThread.start(files, adopted.checkpoint, onTrouble)
   try {
     const lost = await derivePending(recovery, { folder, appender: appender.id, workers, log })

@@ -9,6 +9,9 @@
  */
 import { basename } from 'node:path'
 import { errorText } from '../errors.ts'
+import type { PackedRecords } from '../replay/packed.ts'
+import { SidecarWriter } from '../replay/sidecar-file.ts'
+import { sidecarOf } from '../replay/sidecar.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
 import { SeqSet } from './seq-set.ts'
@@ -40,12 +43,16 @@ export interface LineBatch {
   readonly lengths: readonly number[]
   /** Numbers of exchanges that will never be on the tape. */
   readonly voids: readonly number[]
+  /** What the index knows of each line; undefined when that could not be told. */
+  readonly index?: PackedRecords | undefined
 }
 
 /** Where the appender writes. */
 export interface AppenderFiles {
   readonly jsonl: string
   readonly checkpoint: string
+  /** Whether to write the sidecar of the replay index as well. */
+  readonly sidecar?: boolean
 }
 
 /** Appends lines. Synchronous: it has a thread of its own. */
@@ -58,6 +65,7 @@ export class Appender {
   #fd: number
   /** Lines of the file. */
   #partLines: number
+  #sidecar: SidecarWriter | undefined
   #bytes: number
   /** A piece of a line stands behind `#bytes` and could not be cut off yet. */
   #torn = false
@@ -70,6 +78,7 @@ export class Appender {
     this.#partLines = from.lines ?? 0
     this.#fd = disk.openSync(files.jsonl, 'a')
     this.#bytes = disk.sizeSync(files.jsonl)
+    if (files.sidecar === true) this.#sidecar = new SidecarWriter(files.jsonl)
   }
 
   /** Which exchanges have their line, or will never have one. */
@@ -94,7 +103,9 @@ export class Appender {
   append(batch: LineBatch): readonly Buffer[] {
     const fresh = freshLines(batch, this.#derived)
     if (fresh.bytes.length > 0) {
+      const from = this.#bytes
       this.#write(fresh.bytes)
+      if (batch.index) this.#sidecar?.add(from, fresh.bytes, { records: batch.index, ...fresh })
       for (const seq of fresh.seqs) this.#derived.add(seq)
       this.lines += fresh.seqs.length
       this.#partLines += fresh.seqs.length
@@ -112,6 +123,7 @@ export class Appender {
 
   /** Writes down how far this is, unless nothing has changed since the last time. */
   checkpoint(): void {
+    this.#sidecar?.flush()
     if (this.#checkpointed) return
     this.#writeCheckpoint({})
     this.#checkpointed = true
@@ -127,14 +139,11 @@ export class Appender {
     this.#disk.fdatasyncSync(this.#fd)
     this.#writeCheckpoint({ rotatingTo: basename(to) })
     this.#checkpointed = false
-    this.#disk.renameSync(this.#files.jsonl, to)
+    this.#sidecar?.close()
     try {
-      const fd = this.#disk.openSync(this.#files.jsonl, 'ax')
-      this.#disk.closeSync(this.#fd)
-      this.#fd = fd
-    } catch (error) {
-      this.#disk.renameSync(to, this.#files.jsonl)
-      throw error
+      this.#exchange(to)
+    } finally {
+      if (this.#files.sidecar === true) this.#sidecar = new SidecarWriter(this.#files.jsonl)
     }
     const closed = { file: to, lines: this.#partLines }
     this.#bytes = 0
@@ -145,6 +154,25 @@ export class Appender {
       // The one before says that a rotation is under way, which reads as well; the next one follows.
     }
     return closed
+  }
+
+  /** The file takes its new name, its sidecar too, and an empty one takes its place. */
+  #exchange(to: string): void {
+    const { jsonl } = this.#files
+    this.#disk.renameSync(jsonl, to)
+    try {
+      const fd = this.#disk.openSync(jsonl, 'ax')
+      this.#disk.closeSync(this.#fd)
+      this.#fd = fd
+    } catch (error) {
+      this.#disk.renameSync(to, jsonl)
+      throw error
+    }
+    try {
+      this.#disk.renameSync(sidecarOf(jsonl), sidecarOf(to))
+    } catch {
+      // Without one the lines are read.
+    }
   }
 
   #writeCheckpoint(more: Pick<Checkpoint, 'rotatingTo'>): void {
@@ -166,6 +194,7 @@ export class Appender {
       this.#disk.fdatasyncSync(this.#fd)
     } finally {
       this.#disk.closeSync(this.#fd)
+      this.#sidecar?.close()
     }
     try {
       this.checkpoint()
@@ -200,9 +229,13 @@ export class Appender {
   }
 }
 
+/** Lines of a batch that are not in the file. */
 interface FreshLines {
   readonly bytes: Buffer
   readonly seqs: number[]
+  /** Which of the batch's lines each one is, and its length. */
+  readonly numbers: number[]
+  readonly lengths: number[]
   readonly lines: readonly Buffer[]
 }
 
@@ -211,16 +244,20 @@ function freshLines(batch: LineBatch, derived: SeqSet): FreshLines {
   const taken = new Set<number>()
   const seqs: number[] = []
   const kept: Buffer[] = []
+  const numbers: number[] = []
+  const lengths: number[] = []
   let at = 0
   for (const [i, seq] of batch.seqs.entries()) {
     const length = batch.lengths[i] ?? 0
     if (!derived.has(seq) && !taken.has(seq)) {
       taken.add(seq)
       seqs.push(seq)
+      numbers.push(i)
+      lengths.push(length)
       kept.push(bytes.subarray(at, at + length))
     }
     at += length
   }
   const all = seqs.length === batch.seqs.length
-  return { bytes: all ? bytes : Buffer.concat(kept), seqs, lines: kept }
+  return { bytes: all ? bytes : Buffer.concat(kept), seqs, numbers, lengths, lines: kept }
 }

@@ -5,7 +5,14 @@
  * tape to be walked for ends (when more finished than a lane keeps hints for); what a walk finds
  * goes back to the lane, so that it is derived, and tried again, like anything else.
  */
+import { isUtf8 } from 'node:buffer'
 import { RolltapeError, errorText } from '../errors.ts'
+import { IGNORE_NOTHING } from '../replay/canonical.ts'
+import { makeJsonBytes } from '../replay/json-bytes.ts'
+import type { JsonBytes } from '../replay/json-bytes.ts'
+import { LineScanner } from '../replay/line-scan.ts'
+import { Packer } from '../replay/packed.ts'
+import type { PackedRecords } from '../replay/packed.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { KIND } from '../tape/format.ts'
 import type { SegmentFile, TapeFolder } from '../tape/reader.ts'
@@ -71,9 +78,10 @@ export async function runDeriveTask(
     }
   }
   if (seqs.length > 0 || task.voids.length > 0) {
-    const { bytes, lengths } = join(lines)
+    const { json, bytes, lengths } = join(lines)
+    const index = packLines(json, bytes.length, lengths)
     try {
-      await link.append({ seqs, bytes, lengths, voids: task.voids })
+      await link.append({ seqs, bytes, lengths, voids: task.voids, index })
     } catch (error) {
       return { derived: 0, unreadable, refused: errorText(error) }
     }
@@ -126,13 +134,37 @@ function openSegment(tape: TapeFolder, name: string): SegmentFile | undefined {
 }
 
 /** The lines in one piece of memory that may be handed to another thread. */
-function join(lines: readonly Buffer[]): { bytes: Uint8Array; lengths: number[] } {
+function join(lines: readonly Buffer[]): { json: JsonBytes; bytes: Uint8Array; lengths: number[] } {
   const lengths = lines.map((line) => line.length + 1)
-  const bytes = Buffer.allocUnsafeSlow(lengths.reduce((sum, length) => sum + length, 0))
+  const total = lengths.reduce((sum, length) => sum + length, 0)
+  const json = makeJsonBytes(total)
   let at = 0
   for (const line of lines) {
-    at += line.copy(bytes, at)
-    bytes[at++] = 10
+    at += line.copy(json.bytes, at)
+    json.bytes[at++] = 10
   }
-  return { bytes, lengths }
+  return { json, bytes: json.bytes.subarray(0, total), lengths }
 }
+
+/**
+ * What a replay's index will ask of the lines, told while they are at hand; undefined when one of
+ * them does not look like a line of ours (a replay finds out by itself).
+ */
+function packLines(
+  json: JsonBytes,
+  total: number,
+  lengths: readonly number[],
+): PackedRecords | undefined {
+  if (!isUtf8(json.bytes.subarray(0, total))) return undefined
+  const packer = new Packer()
+  scanner ??= new LineScanner(IGNORE_NOTHING)
+  let at = 0
+  for (const length of lengths) {
+    if (scanner.scan(packer, json, at, at) !== at + length - 1) return undefined
+    at += length
+  }
+  return packer.take()
+}
+
+/** Made at the first line, and kept: it remembers names. */
+let scanner: LineScanner | undefined

@@ -160,7 +160,7 @@ t.test(`the appender's thread writes a checkpoint every ${CHECKPOINT_MS} ms`, as
   await runDeriveTask(tape, link, { ends, voids: [] })
   const checkpoint = await fileThere(`${folder}/derived.json`)
   const jsonlBytes = readFileSync(`${folder}/a.jsonl`).length
-  t.strictSame(JSON.parse(checkpoint), { jsonlBytes, derived: [[1, 2]] })
+  t.strictSame(JSON.parse(checkpoint), { jsonlBytes, lines: 2, derived: [[1, 2]] })
 })
 
 /** Appends until the link knows that nobody is there. */
