@@ -14,14 +14,17 @@ import type { Case } from './cases.ts'
 import { residentBytes, spent, threadTimes } from './cpu.ts'
 import { compile, runLoad, startMock } from './native.ts'
 import type { LoadResult } from './native.ts'
+import { benchReplayStart } from './replay-start.ts'
 import { formatTable, summarize } from './report.ts'
 import type { Sample } from './report.ts'
 
+/** A case of its own: no load, no peers. */
+const REPLAY_START = 'replay-start'
 const MOCK_PORT = 9700
 const MOCK_PORTS = 16
 const HELP = `npm run bench -- [case …] [--quick] [--rounds N] [--seconds S] [--arm NAME …] [--set-up]
 
-cases: ${CASES.map((one) => one.name).join(', ')}
+cases: ${[...CASES.map((one) => one.name), REPLAY_START].join(', ')}
 arms:  ${ARMS.map((arm) => arm.name).join(', ')}
 `
 
@@ -39,10 +42,16 @@ const { values, positionals } = parseArgs({
 
 if (values.help) process.stdout.write(HELP)
 else if (values['set-up']) setUp()
+else if (positionals.includes(REPLAY_START)) await replayStart()
 else await bench()
 
 function setUp(): void {
   execFileSync('apt-get', ['install', '-y', 'nginx', 'gcc', 'libc6-dev'], { stdio: 'inherit' })
+}
+
+async function replayStart(): Promise<void> {
+  const rounds = Number(values.rounds ?? (values.quick ? 2 : 3))
+  process.stdout.write(`${await benchReplayStart(rounds, values.quick)}\n`)
 }
 
 async function bench(): Promise<void> {
