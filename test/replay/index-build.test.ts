@@ -105,6 +105,17 @@ t.test('lines longer than a block, and stretches that no line begins in', async 
   t.equal(new ReplayIndex(index).entry(1).lineBytes, lines[1]?.length)
 })
 
+t.test('a line that begins just where a stretch does is there once', async (t) => {
+  const edge = join(folder, 'edge.jsonl')
+  const blank = JSON.stringify(recordOf(0, { content: '' })).length + 1
+  for (const extra of [-1, 0, 1]) {
+    const content = 'x'.repeat(INDEX_STRETCH_BYTES - blank + extra)
+    const lines = [{ content }, {}, {}].map((options, n) => JSON.stringify(recordOf(n, options)))
+    writeFileSync(edge, `${lines.join('\n')}\n`)
+    t.equal((await build(edge)).index.count, 3, `${extra} bytes behind it`)
+  }
+})
+
 t.test('the parts that rotations closed before a file belong to it', async (t) => {
   const parts = join(folder, 'parts')
   mkdirSync(parts)
