@@ -126,7 +126,8 @@ t.test('the package that users install is whole, and works with all its threads'
   t.match(await recordsOf(join(home, 'a.jsonl')), [{ outcome: 'complete', request: body }])
 
   writeFileSync(join(home, 'consumer.ts'), CONSUMER)
-  symlinkSync(join(ROOT, 'node_modules', '@types'), join(home, 'node_modules', '@types'))
+  // Node's types are what a dependency of gRPC brings along.
+  t.ok(existsSync(join(home, 'node_modules', '@types', 'node')))
   const strict = ['--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', 'false']
   const shape = ['--module', 'nodenext', '--target', 'es2024', '--types', 'node', '--noEmit']
   await run(home, join(ROOT, 'node_modules', '.bin', 'tsc'), ...strict, ...shape, 'consumer.ts')
