@@ -111,6 +111,9 @@ export const DNS_TTL_MS = 10_000
 /** How often the derived state is written down; a crash repeats at most this much derive work. */
 export const CHECKPOINT_MS = 2_000
 
+/** Sessions that are summed up for `ListSessions`, some 400 bytes each; the quietest are forgotten. */
+export const SESSIONS_LISTED_MAX = 65_536
+
 /** Requests that a lane holds while admission is paused. Over it: 429. */
 export const HELD_MAX = 4_096
 

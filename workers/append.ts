@@ -47,6 +47,9 @@ parentPort?.on('message', (command: AppenderCommand) => {
     watched = command.watched
     return
   }
+  if (command.type === 'sessions') {
+    return tell({ type: 'sessions', sums: appender.sessions.take() })
+  }
   if (command.type === 'rotate') return tell({ type: 'rotated', ...rotated(command.to) })
   if (command.type === 'settle') return appender.settle(command.seq)
   if (command.type === 'derived') return tell({ type: 'derived', ranges: appender.derived })

@@ -36,6 +36,8 @@ try {
     serve: (order) => lane.serve(order),
     endPart: (order) => lane.endPart(order),
     beginPart: (folder) => lane.beginPart(folder),
+    askingNames: (asked) => lane.serving.player?.askingNames(asked) ?? [],
+    sessionSums: () => lane.takeSessionSums(),
     retired: (folder) => lane.retired(folder),
   }
   parentPort?.on('message', (command: LaneCommand) => {

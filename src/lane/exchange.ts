@@ -54,6 +54,8 @@ export class Exchange
   readonly relay: Relay
   taping: Taping | undefined
   source: Forward | Replay | undefined
+  /** What ended it. */
+  cause: CloseCause | undefined
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
   /** Who asks, and for what. */
@@ -360,6 +362,7 @@ export class Exchange
   }
 
   #frame(cause: CloseCause, error?: RolltapeError): EndFrame {
+    this.cause = cause
     const part = this.serving.recorder?.part ?? 1
     return endFrame(this.relay, cause, this.arrival.atUs(performance.now()), error, part)
   }

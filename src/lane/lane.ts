@@ -17,6 +17,9 @@ import type { LaneCounters } from '../supervisor/shared.ts'
 import type { WatchBatch } from '../supervisor/watched.ts'
 import { Admission } from './admission.ts'
 import type { AdmissionRule } from './admission.ts'
+import { SessionSums } from '../trajectory/session-sums.ts'
+import type { SessionSum } from '../trajectory/session-sums.ts'
+import { countOf } from './ending.ts'
 import { Parts } from './parts.ts'
 import type { ServingOrder } from './parts.ts'
 import type { Serving } from './serving.ts'
@@ -96,6 +99,8 @@ export class Lane implements LaneContext {
   readonly #loop = new LoopGauge()
   readonly #watch: LaneWatch
   #listener: Listener | undefined
+  /** Sessions of exchanges that are not recorded; the appender knows the others. */
+  readonly #sessions = new SessionSums()
   /** Who waits for the end of some exchange. */
   readonly #onClosed: (() => void)[] = []
   #onQuiet: (() => void) | undefined
@@ -237,6 +242,11 @@ export class Lane implements LaneContext {
     }
   }
 
+  /** What sessions come to by exchanges that are not recorded, since this was asked last. */
+  takeSessionSums(): SessionSum[] {
+    return this.#sessions.take()
+  }
+
   /** Resolves once the lane writes nothing to this recording any more. */
   retired(folder: string): Promise<void> {
     return this.#parts.retired(folder)
@@ -249,6 +259,7 @@ export class Lane implements LaneContext {
   onClosed(exchange: Exchange): void {
     if (!this.#live.delete(exchange)) return
     exchange.serving.users--
+    if (exchange.taping === undefined) this.#sessions.add(countOf(exchange))
     for (const resolve of this.#onClosed.splice(0)) resolve()
     this.#parts.sweep()
     this.counters.set('inFlight', this.#live.size)

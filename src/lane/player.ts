@@ -40,6 +40,12 @@ export interface LaneReplay {
   readonly claims: ClaimsMemory
 }
 
+/** Asks who is bound to recorded sessions. */
+export interface AskingQuestion {
+  readonly run: string
+  readonly recorded: readonly string[]
+}
+
 /** A request as the player sees it. */
 export interface PlayRequest {
   readonly method: string
@@ -241,6 +247,13 @@ export class Player {
     if (!this.#drop(taken)) return
     if (wasAborted && this.#onAbort === 'consume') taken.claims.use(taken.record)
     else taken.claims.release(taken.record)
+  }
+
+  /** Who is bound to each of these recorded sessions in a run, as far as this lane has learnt it. */
+  askingNames({ run, recorded }: AskingQuestion): (string | null)[] {
+    const bound = this.#claims.known.get(run)?.boundHere ?? new Map<string, number>()
+    const names = new Map([...bound].map(([name, session]) => [session, name]))
+    return recorded.map((name) => names.get(this.#index.sessionNumber(name) ?? -1) ?? null)
   }
 
   /** Ends the workers. */

@@ -10,7 +10,7 @@
  */
 import { RolltapeError } from '../errors.ts'
 import { hash64 } from '../hash.ts'
-import { RUNS_MAX } from '../limits.ts'
+import { RUNS_MAX, SESSION_ID_BYTES_MAX } from '../limits.ts'
 import { Hints } from './hints.ts'
 import type { ReplayIndex } from './index-table.ts'
 import { RELEASES_WORDS, Releases } from './releases.ts'
@@ -22,6 +22,8 @@ const CLAIMED = 2
 
 /** Words of a run's head: the two halves of its name's hash. */
 const HEAD_WORDS = 2
+/** Bytes of a run's name: its length, and the most that one has. */
+const NAME_BYTES = 4 + SESSION_ID_BYTES_MAX
 
 /** The memory of all claims on one index. Pages nobody touches cost nothing. */
 export interface ClaimsMemory {
@@ -31,6 +33,8 @@ export interface ClaimsMemory {
   /** By asking session, the recorded one it may be bound to, plus one (open addressing). */
   readonly asking: SharedArrayBuffer
   readonly releases: SharedArrayBuffer
+  /** Names of the runs: their length in bytes, then the bytes. */
+  readonly names: SharedArrayBuffer
 }
 
 /** Makes memory for the claims on `records` records of `sessions` sessions. */
@@ -41,6 +45,7 @@ export function makeClaimsMemory(records: number, sessions: number): ClaimsMemor
     bindings: new SharedArrayBuffer(Math.max(1, RUNS_MAX * sessions) * HEAD_WORDS * 4),
     asking: new SharedArrayBuffer(RUNS_MAX * askingSlots(sessions) * 4),
     releases: new SharedArrayBuffer(RUNS_MAX * RELEASES_WORDS * 4),
+    names: new SharedArrayBuffer(RUNS_MAX * NAME_BYTES),
   }
 }
 
@@ -120,6 +125,19 @@ export class RunClaims {
 
   isUsed(record: number): boolean {
     return Atomics.load(this.#states, record) === USED
+  }
+
+  /** Makes a record free or used, whoever has used it; one that is claimed stays so (false). */
+  place(record: number, isUsed: boolean): boolean {
+    const [from, to] = isUsed ? [FREE, USED] : [USED, FREE]
+    const met = Atomics.compareExchange(this.#states, record, from, to)
+    if (met === from && !isUsed) this.#releases.tell(record)
+    return met < CLAIMED
+  }
+
+  /** Asking sessions that this thread knows, with the recorded ones they are bound to. */
+  get boundHere(): ReadonlyMap<string, number> {
+    return this.#bound
   }
 
   /** The recorded session this asking one is bound to; -1 when it is bound to none. */
@@ -231,11 +249,43 @@ export class Claims {
     return run
   }
 
+  /** The claims of a run that there is already; undefined when there is none of this name. */
+  find(name: string): RunClaims | undefined {
+    for (const [known, claims] of this.named()) if (known === name) return claims
+    return undefined
+  }
+
+  /** The runs that this thread has met. */
+  get known(): ReadonlyMap<string, RunClaims> {
+    return this.#known
+  }
+
+  /** All runs there are, with their names. */
+  *named(): Generator<[name: string, claims: RunClaims]> {
+    for (let slot = 0; slot < RUNS_MAX && this.#runs[slot * HEAD_WORDS] !== 0; slot++) {
+      yield [this.#nameAt(slot), this.#at(slot)]
+    }
+  }
+
   /** The claims of all runs there are. */
   *all(): Generator<RunClaims> {
     for (let slot = 0; slot < RUNS_MAX && this.#runs[slot * HEAD_WORDS] !== 0; slot++) {
       yield this.#at(slot)
     }
+  }
+
+  /** The name is written before the second half of its hash, for which everybody waits. */
+  #writeName(slot: number, name: string): void {
+    const bytes = Buffer.from(name).subarray(0, SESSION_ID_BYTES_MAX)
+    const place = Buffer.from(this.#memory.names, slot * NAME_BYTES, NAME_BYTES)
+    place.writeUInt32LE(bytes.length, 0)
+    bytes.copy(place, 4)
+  }
+
+  #nameAt(slot: number): string {
+    while (Atomics.load(this.#runs, slot * HEAD_WORDS + 1) === 0);
+    const place = Buffer.from(this.#memory.names, slot * NAME_BYTES, NAME_BYTES)
+    return place.toString('utf8', 4, 4 + place.readUInt32LE(0))
   }
 
   #at(slot: number): RunClaims {
@@ -257,6 +307,7 @@ export class Claims {
     for (let slot = 0; slot < RUNS_MAX; slot++) {
       const at = slot * HEAD_WORDS
       if (Atomics.compareExchange(this.#runs, at, 0, low) === 0) {
+        this.#writeName(slot, name)
         Atomics.store(this.#runs, at + 1, high)
         return slot
       }

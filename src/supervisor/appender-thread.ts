@@ -5,6 +5,7 @@
 import { Worker } from 'node:worker_threads'
 import { RolltapeError, errorText } from '../errors.ts'
 import type { AppenderFiles, Checkpoint, ClosedPart } from '../trajectory/appender.ts'
+import type { SessionSum } from '../trajectory/session-sums.ts'
 import type { SeqRange } from '../trajectory/seq-set.ts'
 import { workerUrl } from '../workers.ts'
 import type { WatchBatch } from './watched.ts'
@@ -16,6 +17,7 @@ export type AppenderCommand =
   | { readonly type: 'state' }
   | { readonly type: 'watch'; readonly watched: boolean }
   | { readonly type: 'watched_taken' }
+  | { readonly type: 'sessions' }
   | { readonly type: 'rotate'; readonly to: string }
   | { readonly type: 'close' }
 
@@ -41,6 +43,7 @@ export type AppenderMessage =
   | { readonly type: 'derived'; readonly ranges: readonly SeqRange[] }
   | ({ readonly type: 'state' } & AppenderState)
   | { readonly type: 'watched'; readonly batch: WatchBatch }
+  | { readonly type: 'sessions'; readonly sums: readonly SessionSum[] }
   | { readonly type: 'rotated'; readonly closed?: ClosedPart; readonly error?: string }
   | { readonly type: 'trouble'; readonly message: string }
   | ({ readonly type: 'closed' } & AppenderClose)
@@ -114,6 +117,12 @@ export class AppenderThread {
   /** Whether records are to be told of. */
   watch(watched: boolean): void {
     this.#tell({ type: 'watch', watched })
+  }
+
+  /** What sessions come to since this was asked last. */
+  async sessionSums(): Promise<readonly SessionSum[]> {
+    this.#tell({ type: 'sessions' })
+    return (await this.#hear('sessions'))?.sums ?? []
   }
 
   /**

@@ -6,6 +6,8 @@ import { RolltapeError } from '../errors.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { AdmissionRule } from '../lane/admission.ts'
 import type { AdmissionOrder, PartOrder } from '../lane/lane.ts'
+import type { AskingQuestion } from '../lane/player.ts'
+import type { SessionSum } from '../trajectory/session-sums.ts'
 import type { ServingOrder } from '../lane/parts.ts'
 import type { LaneState } from '../lane/state.ts'
 
@@ -23,6 +25,13 @@ export interface LaneQuestions {
   readonly endPart: { readonly asked: PartOrder; readonly answered: void }
   /** The next part of the recording in this folder has begun. */
   readonly beginPart: { readonly asked: string; readonly answered: void }
+  /** Who is bound to these recorded sessions, as far as the lane knows. */
+  readonly askingNames: {
+    readonly asked: AskingQuestion
+    readonly answered: readonly (string | null)[]
+  }
+  /** What sessions come to by exchanges that are not recorded, since this was asked last. */
+  readonly sessionSums: { readonly asked: null; readonly answered: readonly SessionSum[] }
   /** Answered once the lane writes nothing to the recording in this folder any more. */
   readonly retired: { readonly asked: string; readonly answered: void }
   /** That everything which was over has its record. */

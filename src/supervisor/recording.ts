@@ -16,8 +16,11 @@ import type { Recovery } from '../tape/recovery.ts'
 import type { Checkpoint } from '../trajectory/appender.ts'
 import type { PartOrder } from '../lane/lane.ts'
 import type { ClosedPart } from '../trajectory/appender.ts'
+import { AnnotationWriter, annotationsFile } from '../trajectory/annotations.ts'
+import type { Annotation, AnnotationInput } from '../trajectory/annotations.ts'
 import { nextPart, partFile } from '../trajectory/parts.ts'
 import { adoptLines } from '../trajectory/adopt.ts'
+import type { SessionSum } from '../trajectory/session-sums.ts'
 import { SeqSet } from '../trajectory/seq-set.ts'
 import type { SeqRange } from '../trajectory/seq-set.ts'
 import { workerUrl } from '../workers.ts'
@@ -50,6 +53,8 @@ export interface RecordingOptions {
   /** Path of the `.jsonl`. */
   readonly file: string
   readonly workers: number
+  /** What is answered is on the disk itself (durability `synced`). */
+  readonly synced: boolean
   readonly log: LaneLog
   readonly onTrouble: (message: string) => void
   /** Takes what watchers are told of records. */
@@ -105,6 +110,7 @@ export class Recording {
   readonly #unlock: () => void
   readonly #timer: NodeJS.Timeout
   #part: number
+  readonly #annotations: AnnotationWriter
   /** Why records that a dead lane left are not made; null when they are. */
   #left: string | null = null
   readonly #nextSegments: Map<number, number>
@@ -116,6 +122,8 @@ export class Recording {
     this.report = opened.report
     this.tables = opened.tables
     this.#part = nextPart(options.file)
+    const { file, synced } = options
+    this.#annotations = new AnnotationWriter(annotationsFile(file), synced)
     this.#nextSegments = new Map(opened.recovery.nextSegments)
     this.#options = options
     this.#appender = opened.appender
@@ -141,6 +149,27 @@ export class Recording {
       unlock()
       throw error
     }
+  }
+
+  /**
+   * Writes down what somebody says about a session of this recording.
+   * @throws RolltapeError `not_found` for a session it has no generation request of;
+   *   `tape_unavailable`.
+   */
+  annotate(input: AnnotationInput): Annotation {
+    if (!this.tables.hasSession(input.session)) {
+      throw new RolltapeError(
+        'not_found',
+        `the recording has no generation request of session ${input.session}`,
+        { hint: 'ListSessions tells which there are' },
+      )
+    }
+    return this.#annotations.append(input)
+  }
+
+  /** What sessions come to since this was asked last. */
+  sessionSums(): Promise<readonly SessionSum[]> {
+    return this.#appender.sessionSums()
   }
 
   /** The part that is being written, from 1. */
@@ -237,6 +266,7 @@ export class Recording {
    */
   async close(): Promise<AppenderClose> {
     clearInterval(this.#timer)
+    this.#annotations.close()
     try {
       await this.#recovering
       const { lines, trouble } = await this.#appender.close()

@@ -52,6 +52,7 @@ export class Recordings {
     const recording = await Recording.open({
       file,
       workers: config.recordWorkers,
+      synced: config.durability === 'synced',
       log,
       onTrouble: (message) => {
         this.lastTrouble = message

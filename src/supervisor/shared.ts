@@ -152,6 +152,17 @@ export class SharedTables {
     return Atomics.add(this.#turns, this.#slot(session) + 2, 1) + 1
   }
 
+  /** True when a turn of this session was counted. */
+  hasSession(session: string): boolean {
+    const [low, high] = hash64(session)
+    for (let slot = (high >>> 0) % SLOTS; ; slot = (slot + 1) % SLOTS) {
+      const at = slot * ENTRY_WORDS
+      const held = Atomics.load(this.#turns, at)
+      if (held === 0) return false
+      if (held === low && settle(this.#turns, at + 1) === high) return true
+    }
+  }
+
   /** Raises a session's turns to at least `turn`; for recovery. */
   raiseTurn(session: string, turn: number): void {
     const at = this.#slot(session) + 2

@@ -17,12 +17,14 @@ import type { Verdict } from '../replay/verdict.ts'
 import type { LaneQuestion, LaneQuestions } from './lane-questions.ts'
 import { Admissions } from './admissions.ts'
 import type { AdmissionScope } from './admissions.ts'
+import { CursorDesk } from './cursor-desk.ts'
 import { Lanes, autoLanes } from './lanes.ts'
 import type { LaneRules } from './lanes.ts'
 import type { Recording, RecoveryReport, Rotation } from './recording.ts'
 import { Recordings } from './recordings.ts'
 import { RotationClock } from './rotation-clock.ts'
 import { freeClaims, openReplay, verdictOf } from './replay.ts'
+import { Sessions } from './sessions.ts'
 import { countersOf, makeCounters, WatchFlag } from './shared.ts'
 import type { CounterName, LaneCounters } from './shared.ts'
 import { changeModes, endsLive, modesOfAll, onMissOf } from './switching.ts'
@@ -61,6 +63,9 @@ export class Supervisor {
   readonly #counters = makeCounters()
   readonly #lanes: Lanes
   readonly #admissions: Admissions
+  readonly sessions: Sessions
+  /** How far runs have come in the sessions of the recording that is replayed. */
+  readonly cursors: CursorDesk
   /** Exchanges as they begin and end. */
   readonly watch = new ExchangeWatch((watched) => {
     new WatchFlag(this.#counters).set(watched)
@@ -101,6 +106,14 @@ export class Supervisor {
       onReplace: (lane, alone) => this.#recordings.current?.resume(lane, alone),
     })
     this.#admissions = new Admissions(this.#lanes)
+    this.sessions = new Sessions({
+      lanes: this.#lanes,
+      recording: () => this.#recordings.current,
+      overrides: () => this.#modes.overrides,
+      clear: (id) => this.switch({ session: { id, own: null } }),
+      cursorsOf: async (session) => (this.#replay ? this.cursors.of(session) : []),
+    })
+    this.cursors = new CursorDesk(this.#lanes, () => this.#replay)
     this.#recordings = new Recordings({
       config,
       log,

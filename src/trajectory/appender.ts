@@ -15,6 +15,8 @@ import { sidecarOf } from '../replay/sidecar.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
 import { SeqSet } from './seq-set.ts'
+import { SessionSums } from './session-sums.ts'
+import type { SessionCount } from './session-sums.ts'
 import type { SeqRange } from './seq-set.ts'
 
 /** What a checkpoint file holds. */
@@ -43,6 +45,8 @@ export interface LineBatch {
   readonly lengths: readonly number[]
   /** Numbers of exchanges that will never be on the tape. */
   readonly voids: readonly number[]
+  /** How each line counts for its session. */
+  readonly counts?: readonly SessionCount[]
   /** What the index knows of each line; undefined when that could not be told. */
   readonly index?: PackedRecords | undefined
 }
@@ -59,6 +63,8 @@ export interface AppenderFiles {
 export class Appender {
   /** Lines written since this appender began. */
   lines = 0
+  /** What sessions come to by the lines written since this began, or since they were taken. */
+  readonly sessions = new SessionSums()
   readonly #files: AppenderFiles
   readonly #disk: Disk
   readonly #derived: SeqSet
@@ -107,12 +113,20 @@ export class Appender {
       this.#write(fresh.bytes)
       if (batch.index) this.#sidecar?.add(from, fresh.bytes, { records: batch.index, ...fresh })
       for (const seq of fresh.seqs) this.#derived.add(seq)
+      this.#count(batch.counts ?? [], fresh.numbers)
       this.lines += fresh.seqs.length
       this.#partLines += fresh.seqs.length
     }
     for (const seq of batch.voids) this.#derived.add(seq)
     this.#checkpointed = false
     return fresh.lines
+  }
+
+  #count(counts: readonly SessionCount[], numbers: readonly number[]): void {
+    for (const number of numbers) {
+      const count = counts[number]
+      if (count !== undefined) this.sessions.add(count)
+    }
   }
 
   /** Every number up to this has its line, or will never have one (a crash took it). */

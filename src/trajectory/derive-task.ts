@@ -21,6 +21,8 @@ import { comparisonOf } from '../replay/recorded.ts'
 import type { Verified } from '../replay/verdict.ts'
 import { ANSWER_LIMITS } from './answer.ts'
 import { bareRecord, deriveRecord } from './derive.ts'
+import type { RecordSummary } from './derive.ts'
+import type { SessionCount } from './session-sums.ts'
 import type { Verification } from './record.ts'
 
 /** What a derive worker is asked to do. */
@@ -62,6 +64,7 @@ export async function runDeriveTask(
   const lines: Buffer[] = []
   const seqs: number[] = []
   const verifications: Verification[] = []
+  const counts: SessionCount[] = []
   for (const position of task.ends) {
     try {
       const exchange = tape.exchange(position)
@@ -71,6 +74,7 @@ export async function runDeriveTask(
           ? deriveRecord(exchange, ANSWER_LIMITS, comparisonOf(exchange))
           : bareRecord(exchange, bare)
       if (record.summary.verify !== undefined) verifications.push(record.summary.verify)
+      counts.push(countOf(record.summary))
       lines.push(record.line)
       seqs.push(exchange.begin.seq)
     } catch (error) {
@@ -81,13 +85,25 @@ export async function runDeriveTask(
     const { json, bytes, lengths } = join(lines)
     const index = packLines(json, bytes.length, lengths)
     try {
-      await link.append({ seqs, bytes, lengths, voids: task.voids, index })
+      await link.append({ seqs, bytes, lengths, voids: task.voids, index, counts })
     } catch (error) {
       return { derived: 0, unreadable, refused: errorText(error) }
     }
   }
   const verified = verifications.length === 0 ? undefined : tallied(verifications)
   return { derived: seqs.length, unreadable, ...(verified && { verified }) }
+}
+
+function countOf({ session, turn, outcome, usage, ...times }: RecordSummary): SessionCount {
+  return {
+    session,
+    isGeneration: turn !== null,
+    outcome,
+    inputTokens: usage?.normalized.input ?? 0,
+    outputTokens: usage?.normalized.output ?? 0,
+    startMs: times.start_time * 1_000,
+    endMs: times.end_time * 1_000,
+  }
 }
 
 function tallied(verifications: readonly Verification[]): Verified {

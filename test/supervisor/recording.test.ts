@@ -21,7 +21,7 @@ async function open(t: Test, block: readonly string[] = []) {
   blockAll()
   const log = { debug: () => undefined, warn: () => undefined, error: () => undefined }
   const onTrouble = (message: string): void => void told.push(message)
-  const recording = await Recording.open({ file, workers: 1, log, onTrouble })
+  const recording = await Recording.open({ file, workers: 1, synced: false, log, onTrouble })
   return { file, folder, told, tables: recording.tables, recording }
 }
 

@@ -1,0 +1,95 @@
+/**
+ * Sessions as callers see them: what they come to since the start, what they have of their own, and
+ * their end.
+ */
+import { RolltapeError } from '../errors.ts'
+import type { SessionOverride } from '../options/overrides.ts'
+import { SessionSums } from '../trajectory/session-sums.ts'
+import type { SessionSum } from '../trajectory/session-sums.ts'
+import type { Cursor } from './cursors.ts'
+import type { Lanes } from './lanes.ts'
+import type { Recording } from './recording.ts'
+
+/** A session. */
+export interface Session extends SessionSum {
+  /** What it has of its own; undefined when nothing. */
+  readonly own: SessionOverride | undefined
+}
+
+/** How a session stood when it was closed. */
+export interface ClosedSession {
+  readonly session: Session
+  /** Its cursors in all runs; each tells how many of its records nobody has used. */
+  readonly cursors: readonly Cursor[]
+}
+
+/** What sessions need of their supervisor. */
+export interface SessionsOptions {
+  readonly lanes: Lanes
+  readonly recording: () => Recording | undefined
+  readonly overrides: () => ReadonlyMap<string, SessionOverride>
+  /** Takes back what a session has of its own. */
+  readonly clear: (session: string) => Promise<unknown>
+  /** The session's cursors; none where nothing is replayed. */
+  readonly cursorsOf: (session: string) => Promise<readonly Cursor[]>
+}
+
+/** The sessions of one process. */
+export class Sessions {
+  readonly #options: SessionsOptions
+  readonly #sums = new SessionSums()
+
+  constructor(options: SessionsOptions) {
+    this.#options = options
+  }
+
+  /** Sessions behind `after` in the order of their ids, at most `max`. */
+  async list(after: string, max: number): Promise<Session[]> {
+    await this.#gather()
+    return this.#sums.list(after, max).map((sum) => this.#session(sum))
+  }
+
+  /**
+   * One session.
+   * @throws RolltapeError `not_found` when none of this id has ended an exchange since the start.
+   */
+  async get(id: string): Promise<Session> {
+    await this.#gather()
+    const sum = this.#sums.get(id)
+    if (sum === undefined) throw unknown(id)
+    return this.#session(sum)
+  }
+
+  /**
+   * Ends a session: what it has of its own is taken back, and it is not listed any more. A request
+   * that comes later begins it anew.
+   * @throws RolltapeError `not_found`.
+   */
+  async close(id: string): Promise<ClosedSession> {
+    const session = await this.get(id)
+    const cursors = await this.#options.cursorsOf(id)
+    if (session.own !== undefined) await this.#options.clear(id)
+    this.#sums.drop(id)
+    return { session, cursors }
+  }
+
+  /** What threads have counted since they were asked last. */
+  async #gather(): Promise<void> {
+    const { lanes, recording } = this.#options
+    const told = await Promise.all([
+      lanes.askAll('sessionSums', () => null).then((all) => all.flat()),
+      recording()?.sessionSums() ?? [],
+    ])
+    for (const sum of told.flat()) this.#sums.merge(sum)
+  }
+
+  #session(sum: SessionSum): Session {
+    return { ...sum, own: this.#options.overrides().get(sum.session) }
+  }
+}
+
+function unknown(id: string): RolltapeError {
+  return new RolltapeError('not_found', `no exchange of session ${id} has ended since the start`, {
+    hint: 'ListSessions tells which there are',
+  })
+}

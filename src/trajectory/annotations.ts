@@ -1,0 +1,103 @@
+/**
+ * What a trainer or an environment says about sessions: `runs/a.annotations.jsonl`, one line each,
+ * only ever appended to. Exports join them to the records by session; the last word counts.
+ *
+ *   {"schema":"rolltape.annotation/1","session":"s1","at":1763640000.25,"reward":0.5,"done":true,"tags":{"env":"dev"}}
+ */
+import { errorText, RolltapeError } from '../errors.ts'
+import type { Disk } from '../tape/disk.ts'
+import { realDisk } from '../tape/disk.ts'
+
+/** The value of every annotation's `schema` key. */
+export const ANNOTATION_SCHEMA = 'rolltape.annotation/1' as const
+
+/** What is said about a session. */
+export interface AnnotationInput {
+  readonly session: string
+  readonly tags?: Readonly<Record<string, string>>
+  readonly reward?: number
+  readonly done?: boolean
+  readonly note?: string
+}
+
+/** One line of the file. */
+export interface Annotation extends AnnotationInput {
+  readonly schema: typeof ANNOTATION_SCHEMA
+  /** Epoch s. */
+  readonly at: number
+}
+
+const LF = 0x0a
+
+/** Where a recording's annotations are. */
+export function annotationsFile(file: string): string {
+  return `${file.replace(/\.jsonl$/, '')}.annotations.jsonl`
+}
+
+/** Writes annotations of one recording. */
+export class AnnotationWriter {
+  readonly #path: string
+  readonly #disk: Disk
+  readonly #synced: boolean
+  #fd: number | undefined
+  #bytes = 0
+
+  /** `synced`: each line is on the disk itself before it is answered. */
+  constructor(path: string, synced: boolean, disk: Disk = realDisk) {
+    this.#path = path
+    this.#synced = synced
+    this.#disk = disk
+  }
+
+  /**
+   * Appends one.
+   * @throws RolltapeError `tape_unavailable` when the disk does not take it; then nothing is there.
+   */
+  append(input: AnnotationInput): Annotation {
+    const annotation: Annotation = {
+      schema: ANNOTATION_SCHEMA,
+      at: Date.now() / 1_000,
+      ...input,
+    }
+    try {
+      this.#write(Buffer.from(`${JSON.stringify(annotation)}\n`))
+    } catch (cause) {
+      const message = `cannot write ${this.#path}: ${errorText(cause)}`
+      throw new RolltapeError('tape_unavailable', message, { cause })
+    }
+    return annotation
+  }
+
+  /** Closes the file, where it was opened. */
+  close(): void {
+    if (this.#fd !== undefined) this.#disk.closeSync(this.#fd)
+    this.#fd = undefined
+  }
+
+  #write(line: Buffer): void {
+    const fd = (this.#fd ??= this.#open())
+    let done = 0
+    try {
+      while (done < line.length) {
+        const wrote = this.#disk.writeSync(fd, line.subarray(done), null)
+        if (wrote === 0) throw new Error(`the disk took ${done} of ${line.length} bytes`)
+        done += wrote
+      }
+      if (this.#synced) this.#disk.fdatasyncSync(fd)
+    } catch (error) {
+      if (done > 0) this.#disk.truncateSync(fd, this.#bytes)
+      throw error
+    }
+    this.#bytes += line.length
+  }
+
+  /** A crash may have torn the last line: it was never answered, and is cut off. */
+  #open(): number {
+    const fd = this.#disk.openSync(this.#path, 'a+')
+    const text = this.#disk.readFileSync(this.#path)
+    const end = text.lastIndexOf(LF) + 1
+    if (end < text.length) this.#disk.truncateSync(fd, end)
+    this.#bytes = end
+    return fd
+  }
+}

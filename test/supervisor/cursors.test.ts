@@ -1,0 +1,144 @@
+// Cursors are read off the claims, moved, reset and forked while lanes serve.
+import t from 'tap'
+import type { Test } from 'tap'
+import { responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
+import { resolveOptions } from '../../src/options.ts'
+import type { RolltapeOptions } from '../../src/options.ts'
+import { Supervisor } from '../../src/supervisor/supervisor.ts'
+import { post, rawRequest } from '../support/raw-client.ts'
+import { startRecorder } from '../support/recorder.ts'
+import { CHAT, bodyOf } from '../support/replayer.ts'
+
+const SILENT = { debug: () => undefined, warn: () => undefined, error: () => undefined }
+const TURNS = 4
+
+/** Sessions a and b of four turns each, in sequence. */
+async function setUp(t: Test, options: RolltapeOptions = {}) {
+  let answers = 0
+  const upstream = await startScriptedUpstream((x) => {
+    const text = `{"n":${++answers}}`
+    return x.send(responseHead(200, 'OK', [['Content-Length', String(text.length)]]), text)
+  })
+  t.teardown(() => upstream.close())
+  const recorder = await startRecorder(t, upstream.url)
+  for (const session of ['a', 'b']) {
+    for (let turn = 0; turn < TURNS; turn++) {
+      await rawRequest(recorder.url, post(CHAT, bodyOf('go'), [`x-session-id: ${session}`]))
+    }
+  }
+  await recorder.finish()
+  const config = resolveOptions({
+    options: { port: 0, replayFile: recorder.file, match: 'sequence', lanes: 2, ...options },
+  })
+  const supervisor = new Supervisor(config, SILENT)
+  await supervisor.start()
+  t.teardown(() => supervisor.close())
+  const url = `http://127.0.0.1:${supervisor.port}`
+  const ask = async (session: string, run = 'default'): Promise<unknown> => {
+    const headers = [`x-session-id: ${session}`, `x-rolltape-run: ${run}`]
+    const { status, body } = await rawRequest(url, post(CHAT, bodyOf('go'), headers))
+    return status === 200 ? (JSON.parse(body.toString()) as { n: number }).n : status
+  }
+  return { supervisor, ask, cursors: supervisor.cursors }
+}
+
+t.test('R23: position, total, and who is bound, over both lanes', async (t) => {
+  const { ask, cursors } = await setUp(t)
+  t.strictSame(await cursors.list({ max: 10 }), [])
+  t.strictSame([await ask('a'), await ask('a'), await ask('fresh')], [1, 2, 5])
+  const a = {
+    run: 'default',
+    session: 'a',
+    isBound: true,
+    recordedSession: 'a',
+    position: 2,
+    total: TURNS,
+    used: 2,
+    claimed: 0,
+    next: { seq: 3, turn: 3 },
+  }
+  const fresh = { ...a, session: 'fresh', recordedSession: 'b', position: 1, used: 1 }
+  const all = [a, { ...fresh, next: { seq: 6, turn: 2 } }]
+  t.strictSame(await cursors.list({ max: 10 }), all)
+  t.strictSame(await cursors.list({ run: 'other', max: 10 }), [])
+  t.strictSame(await cursors.get({ run: 'default', session: 'fresh' }), all[1])
+  const after = { run: 'default', session: 'a' }
+  t.strictSame(await cursors.list({ after, max: 1 }), [all[1]], 'the next page')
+})
+
+t.test('R23: seek moves it, both ways, and only from where it is expected', async (t) => {
+  const { ask, cursors } = await setUp(t)
+  const name = { run: 'default', session: 'a' }
+  t.strictSame([await ask('a'), await ask('a')], [1, 2])
+  t.match(await cursors.seek(name, { position: 3, expected: 2 }), { position: 3, used: 3 })
+  t.equal(await ask('a'), 4)
+  t.match(await cursors.seek(name, { position: 1 }), { position: 1, used: 1 })
+  t.equal(await ask('a'), 2)
+  await t.rejects(cursors.seek(name, { position: 0, expected: 7 }), { code: 'generation_conflict' })
+  await t.rejects(cursors.seek(name, { position: 5 }), { code: 'bad_argument' })
+  await t.rejects(cursors.get({ run: 'default', session: 'none' }), { code: 'not_found' })
+  await t.rejects(cursors.get({ run: 'none', session: 'a' }), { code: 'not_found' })
+})
+
+t.test('R23: reset begins a session, or a whole run, anew', async (t) => {
+  const { ask, cursors } = await setUp(t)
+  t.strictSame([await ask('a'), await ask('b')], [1, 5])
+  cursors.reset('default', 'a')
+  t.strictSame([await ask('a'), await ask('b')], [1, 6])
+  cursors.reset('default')
+  t.strictSame([await ask('new'), await ask('b')], [1, 5])
+})
+
+t.test('a cursor is forked into another run', async (t) => {
+  const { ask, cursors } = await setUp(t)
+  t.strictSame([await ask('b'), await ask('b')], [5, 6])
+  const to = { run: 'second', session: 'try' }
+  t.match(cursors.fork({ run: 'default', session: 'b' }, to), {
+    run: 'second',
+    session: 'try',
+    recordedSession: 'b',
+    position: 2,
+  })
+  t.strictSame([await ask('try', 'second'), await ask('b')], [7, 7], 'each goes on by itself')
+  t.match(await cursors.get(to), { session: 'try', position: 3 })
+  const within = { run: 'default', session: 'x' }
+  t.throws(() => cursors.fork({ run: 'default', session: 'b' }, within), { code: 'bad_argument' })
+  const taken = { run: 'second', session: 'other' }
+  t.throws(() => cursors.fork({ run: 'default', session: 'b' }, taken), { code: 'wrong_state' })
+})
+
+t.test('what was given back out of order leaves the position right', async (t) => {
+  const { ask, cursors, supervisor } = await setUp(t, { match: 'keyed' })
+  const slow = ['x-session-id: a', 'x-rolltape-pace: ttft=60000,tps=1']
+  const url = `http://127.0.0.1:${supervisor.port}`
+  const gone = new AbortController()
+  const headers = Object.fromEntries(slow.map((one) => one.split(': ') as [string, string]))
+  const leaving = fetch(`${url}${CHAT}`, {
+    method: 'POST',
+    headers,
+    body: bodyOf('go'),
+    signal: gone.signal,
+  }).then((response) => response.text())
+  while (supervisor.counter('servedExact') < 1)
+    await new Promise((resolve) => setImmediate(resolve))
+  t.strictSame([await ask('a'), await ask('a')], [2, 3])
+  const name = { run: 'default', session: 'a' }
+  // A client has its answer a moment before its connection says so.
+  while ((await cursors.get(name)).used < 2) await new Promise((resolve) => setImmediate(resolve))
+  t.match(await cursors.get(name), { position: 0, used: 2, claimed: 1 })
+  gone.abort()
+  await t.rejects(leaving)
+  while (supervisor.counter('aborted') < 1) await new Promise((resolve) => setImmediate(resolve))
+  t.match(await cursors.get(name), { position: 0, used: 2, claimed: 0 })
+  t.equal(await ask('a'), 1)
+  while ((await cursors.get(name)).used < 3) await new Promise((resolve) => setImmediate(resolve))
+  t.match(await cursors.get(name), { position: 3, used: 3 })
+})
+
+t.test('without a replay there are none', async (t) => {
+  const config = resolveOptions({ options: { port: 0, proxyBaseUrl: 'http://127.0.0.1:9' } })
+  const supervisor = new Supervisor(config, SILENT)
+  await supervisor.start()
+  t.teardown(() => supervisor.close())
+  t.throws(() => supervisor.cursors.list({ max: 1 }), { code: 'wrong_state' })
+})
