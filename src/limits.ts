@@ -111,6 +111,12 @@ export const DNS_TTL_MS = 10_000
 /** How often the derived state is written down; a crash repeats at most this much derive work. */
 export const CHECKPOINT_MS = 2_000
 
+/** Labels of one annotation. */
+export const ANNOTATION_TAGS_MAX = 64
+
+/** Characters of an annotation's remark. */
+export const ANNOTATION_NOTE_CHARS_MAX = 4_096
+
 /** Sessions that are summed up for `ListSessions`, some 400 bytes each; the quietest are forgotten. */
 export const SESSIONS_LISTED_MAX = 65_536
 

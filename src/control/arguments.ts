@@ -22,14 +22,22 @@ export function pageOf<T>(
   keyOf: (entry: T) => string,
   { pageSize, pageToken }: { readonly pageSize: number; readonly pageToken: string },
 ): Page<T> {
-  if (pageSize < 0) throw bad(`page_size is ${pageSize}, and a page has 0 or more entries`)
-  const size = Math.min(pageSize === 0 ? PAGE_ENTRIES_DEFAULT : pageSize, PAGE_ENTRIES_MAX)
+  const size = pageSizeOf(pageSize)
   const after = readToken(pageToken)
   const from = after === undefined ? 0 : all.findIndex((entry) => keyOf(entry) > after)
   const entries = from < 0 ? [] : all.slice(from, from + size)
   const last = entries.at(-1)
   const isLast = last === undefined || last === all.at(-1)
   return { entries, nextPageToken: isLast ? '' : token(keyOf(last)) }
+}
+
+/**
+ * Entries of a page.
+ * @throws RolltapeError `bad_argument` for `page_size`.
+ */
+export function pageSizeOf(pageSize: number): number {
+  if (pageSize < 0) throw bad(`page_size is ${pageSize}, and a page has 0 or more entries`)
+  return Math.min(pageSize === 0 ? PAGE_ENTRIES_DEFAULT : pageSize, PAGE_ENTRIES_MAX)
 }
 
 /**
@@ -67,17 +75,23 @@ export function pathOf(given: string, otherwise: string): string {
   throw bad(`path is ${JSON.stringify(given.slice(0, 80))}, and a path begins with /`)
 }
 
-function bad(message: string): RolltapeError {
+/** An argument that cannot be; the message begins with the field's name. */
+export function bad(message: string): RolltapeError {
   return new RolltapeError('bad_argument', message)
 }
 
 const MARK = 'after:'
 
-function token(key: string): string {
+/** The token of what comes behind this key. */
+export function token(key: string): string {
   return Buffer.from(`${MARK}${key}`).toString('base64url')
 }
 
-function readToken(given: string): string | undefined {
+/**
+ * The key that a token stands for; undefined for the first page.
+ * @throws RolltapeError `bad_argument` for `page_token`.
+ */
+export function readToken(given: string): string | undefined {
   if (given === '') return undefined
   const text = Buffer.from(given, 'base64url').toString('utf8')
   if (text.startsWith(MARK) && token(text.slice(MARK.length)) === given) {

@@ -29,6 +29,7 @@ import {
   statusMessage,
   upstreamMessage,
 } from './messages.ts'
+import { SessionCalls } from './session-calls.ts'
 import type { ControlTarget } from './target.ts'
 import { relayWatch } from './watch-stream.ts'
 import type { WatchCall } from './watch-stream.ts'
@@ -36,10 +37,20 @@ import type { WatchCall } from './watch-stream.ts'
 /** The service over a target. */
 export function controlService(target: ControlTarget, onFault: OnFault): ControlServiceServer {
   const service = new Service(target)
+  const sessions = new SessionCalls(target)
   const calls = new Calls(onFault)
   return {
     getStatus: calls.unary(() => service.getStatus()),
     getConfig: calls.unary(() => service.getConfig()),
+    listSessions: calls.unary((request) => sessions.listSessions(request)),
+    getSession: calls.unary((request) => sessions.getSession(request)),
+    closeSession: calls.unary((request) => sessions.closeSession(request)),
+    annotateSession: calls.unary((request) => sessions.annotateSession(request)),
+    listCursors: calls.unary((request) => sessions.listCursors(request)),
+    getCursor: calls.unary((request) => sessions.getCursor(request)),
+    seekCursor: calls.unary((request) => sessions.seekCursor(request)),
+    resetCursors: calls.unary((request) => sessions.resetCursors(request)),
+    forkCursor: calls.unary((request) => sessions.forkCursor(request)),
     flushRecording: calls.unary((_, signal) => service.flushRecording(signal)),
     listUpstreams: calls.unary((request) => service.listUpstreams(request)),
     explainRequest: calls.unary((request, signal) => service.explainRequest(request, signal)),

@@ -8,6 +8,9 @@ import type { Mode } from '../mode.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import type { Verdict } from '../replay/verdict.ts'
+import type { CursorDesk } from '../supervisor/cursor-desk.ts'
+import type { Sessions } from '../supervisor/sessions.ts'
+import type { AnnotationInput } from '../trajectory/annotations.ts'
 import type { Watcher } from '../supervisor/exchange-watch.ts'
 
 /** How far a rolltape is in its life. */
@@ -114,6 +117,12 @@ export interface ControlTarget {
   watch(resumeToken: string): Watcher
   /** True when records tell of ends: an outcome and a model can be asked for. */
   readonly records: boolean
+  /** Sessions by id. */
+  readonly sessions: Pick<Sessions, 'list' | 'get' | 'close'>
+  /** Cursors by run and recorded session. */
+  readonly cursors: Pick<CursorDesk, 'list' | 'get' | 'seek' | 'reset' | 'fork'>
+  /** Writes down what is said about a session; when (epoch s), and the file. */
+  annotate(input: AnnotationInput): { readonly at: number; readonly file: string }
   /** Begins the end, once; `drainTimeout` of the configuration unless given. */
   shutdown(drainTimeoutMs: number | undefined): Stopping
 }

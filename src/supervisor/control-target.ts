@@ -24,6 +24,9 @@ import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import { parseAskedBody } from '../replay/explain-recording.ts'
 import { keyHead } from '../replay/key.ts'
 import { version } from '../version.ts'
+import type { AnnotationInput } from '../trajectory/annotations.ts'
+import type { CursorDesk } from './cursor-desk.ts'
+import type { Sessions } from './sessions.ts'
 import { explainAside } from './explain-aside.ts'
 import type { Watcher } from './exchange-watch.ts'
 import type { CounterName } from './shared.ts'
@@ -98,6 +101,20 @@ export class SupervisorTarget implements ControlTarget {
         COUNTED.map((name) => [name, supervisor.counter(name)]),
       ) as unknown as Counters,
     }
+  }
+
+  get sessions(): Sessions {
+    return this.#supervisor.sessions
+  }
+
+  get cursors(): CursorDesk {
+    return this.#supervisor.cursors
+  }
+
+  annotate(input: AnnotationInput): { readonly at: number; readonly file: string } {
+    const { recording } = this.#supervisor
+    if (recording === undefined) throw this.#nothing('recorded', '--recording-file')
+    return { at: recording.annotate(input).at, file: recording.annotationsFile }
   }
 
   async flush(signal: AbortSignal): Promise<RecordingStatus> {

@@ -151,6 +151,11 @@ export class Recording {
     }
   }
 
+  /** The file of annotations. */
+  get annotationsFile(): string {
+    return annotationsFile(this.#options.file)
+  }
+
   /**
    * Writes down what somebody says about a session of this recording.
    * @throws RolltapeError `not_found` for a session it has no generation request of;

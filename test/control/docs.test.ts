@@ -9,7 +9,7 @@ import { ControlServiceService } from '../../src/control/gen/rolltape/control/v1
 import { startInferenceServer } from '../../src/inference/server.ts'
 import type { RolltapeOptions } from '../../src/rolltape.ts'
 import { ROOT } from '../../tools/tree.ts'
-import { BUF, startControlled } from '../support/control.ts'
+import { BUF, ask, startControlled } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, startRecorder } from '../support/recorder.ts'
 
@@ -21,7 +21,8 @@ const upstream = await startInferenceServer()
 t.teardown(() => upstream.close())
 
 const recorder = await startRecorder(t, upstream.url)
-await rawRequest(recorder.url, post('/v1/chat/completions', '{"model":"qwen3"}'))
+const ASKED = post('/sessions/task-7/v1/chat/completions', '{"model":"qwen3"}')
+for (let turn = 0; turn < 2; turn++) await rawRequest(recorder.url, ASKED)
 await recorder.finish()
 const recording = (): RolltapeOptions => {
   return { proxyBaseUrl: upstream.url, recordingFile: join(makeFolder(t), 'a.jsonl') }
@@ -32,8 +33,18 @@ const replays = await startControlled(t, { replayFile: recorder.file })
 /** Where the call, or verb, of this name has something to work on. */
 async function serverFor(t: Test, name: string): Promise<string> {
   if (/^explain/i.test(name)) return replays.address
+  if (/session|annotate|close/i.test(name)) return asked(t, recording())
+  if (/cursor|seek|reset|fork/i.test(name)) return asked(t, { replayFile: recorder.file })
   if (/^shutdown/i.test(name)) return (await startControlled(t, recording())).address
   return records.address
+}
+
+/** Another one, of which a session has asked. */
+async function asked(t: Test, options: RolltapeOptions): Promise<string> {
+  const { address, url } = await startControlled(t, options)
+  await rawRequest(url, ASKED)
+  if (options.recordingFile !== undefined) await ask(address, 'FlushRecording')
+  return address
 }
 
 t.test('each call of the service has a grpcurl line and a ctl line', async (t) => {

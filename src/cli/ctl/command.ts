@@ -6,7 +6,9 @@ import { Command } from 'commander'
 
 import type { Terminal } from '../terminal.ts'
 import { EXIT_HELP } from './connection.ts'
+import { cursorsVerb, forkVerb, resetVerb, seekVerb } from './cursors.ts'
 import { explainVerb, upstreamsVerb } from './look.ts'
+import { annotateVerb, closeVerb, sessionsVerb, sessionVerb } from './sessions.ts'
 import { configVerb, statusVerb } from './status.ts'
 import { flushVerb, shutdownVerb } from './steer.ts'
 import { tailVerb } from './tail.ts'
@@ -37,6 +39,14 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
     upstreamsVerb,
     explainVerb,
     tailVerb,
+    sessionsVerb,
+    sessionVerb,
+    closeVerb,
+    annotateVerb,
+    cursorsVerb,
+    seekVerb,
+    resetVerb,
+    forkVerb,
   ]
   for (const verb of verbs) command.addCommand(verb(terminal, finish))
   return command

@@ -489,6 +489,227 @@ export interface ConfigEntry {
   origin: Origin;
 }
 
+/** What a session came to. */
+export interface Session {
+  /** Its id. */
+  id: string;
+  /** Exchanges that have ended. */
+  exchanges: number;
+  /** Of those, generation requests. */
+  turns: number;
+  /** Tokens that went in, as far as servers said. */
+  inputTokens: number;
+  /** Tokens that came out, as far as servers said. */
+  outputTokens: number;
+  /** When the first of them began. */
+  firstTime:
+    | Date
+    | undefined;
+  /** When the last of them ended. */
+  lastTime:
+    | Date
+    | undefined;
+  /** How many came to what. */
+  outcomes: OutcomeCount[];
+  /** Its own mode; unspecified when it has none. */
+  mode: Mode;
+}
+
+/** How many exchanges came to an outcome. */
+export interface OutcomeCount {
+  /** The outcome. */
+  outcome: Outcome;
+  /** The number. */
+  count: number;
+}
+
+/** Asks for sessions. */
+export interface ListSessionsRequest {
+  /** Most entries of one page; 0 is 100. More than 1000 count as 1000. */
+  pageSize: number;
+  /** The next_page_token of the page before; empty for the first. */
+  pageToken: string;
+}
+
+/** One page of sessions. */
+export interface ListSessionsResponse {
+  /** The sessions, by id. */
+  sessions: Session[];
+  /** For the next page; empty when this was the last. */
+  nextPageToken: string;
+}
+
+/** Asks for a session. */
+export interface GetSessionRequest {
+  /** Its id. */
+  session: string;
+}
+
+/** A session. */
+export interface GetSessionResponse {
+  /** What it came to. */
+  session: Session | undefined;
+}
+
+/** Asks for the end of a session. */
+export interface CloseSessionRequest {
+  /** Its id. */
+  session: string;
+}
+
+/** A session that is closed. */
+export interface CloseSessionResponse {
+  /** What it came to. */
+  session:
+    | Session
+    | undefined;
+  /** Its cursors, one for each run; none where nothing is replayed. */
+  cursors: Cursor[];
+  /** Records of those that nobody has used. */
+  unused: number;
+}
+
+/** Something that is said about a session. */
+export interface AnnotateSessionRequest {
+  /** Its id. */
+  session: string;
+  /** Labels, at most 64. */
+  tags: { [key: string]: string };
+  /** What it was worth. */
+  reward?:
+    | number
+    | undefined;
+  /** Whether it is over. */
+  done?:
+    | boolean
+    | undefined;
+  /** A remark of at most 4096 characters. */
+  note: string;
+}
+
+export interface AnnotateSessionRequest_TagsEntry {
+  key: string;
+  value: string;
+}
+
+/** It is written down. */
+export interface AnnotateSessionResponse {
+  /** When. */
+  time:
+    | Date
+    | undefined;
+  /** The file of annotations. */
+  file: string;
+}
+
+/** How far a run has come in a session. */
+export interface Cursor {
+  /** The run. */
+  run: string;
+  /** The session that asks; empty when none does, or its name is not known any more. */
+  session: string;
+  /** True when a session is bound to it. */
+  bound: boolean;
+  /** The recorded session that is asked for. */
+  recordedSession: string;
+  /** Generation records before the lowest one that is not used. */
+  position: number;
+  /** Generation records of the recorded session. */
+  total: number;
+  /** Records that are used. */
+  used: number;
+  /** Records that are being given at this moment. */
+  claimed: number;
+  /** Number of the record at the position; not set at the end. */
+  nextSeq?:
+    | number
+    | undefined;
+  /** Turn of the record at the position; not set at the end. */
+  nextTurn?: number | undefined;
+}
+
+/** Asks for cursors. */
+export interface ListCursorsRequest {
+  /** Only of this run; empty is all. */
+  run: string;
+  /** Most entries of one page; 0 is 100. More than 1000 count as 1000. */
+  pageSize: number;
+  /** The next_page_token of the page before; empty for the first. */
+  pageToken: string;
+}
+
+/** One page of cursors. */
+export interface ListCursorsResponse {
+  /** The cursors, by run and recorded session. */
+  cursors: Cursor[];
+  /** For the next page; empty when this was the last. */
+  nextPageToken: string;
+}
+
+/** Asks for a cursor. */
+export interface GetCursorRequest {
+  /** The run; empty is `default`. */
+  run: string;
+  /** The session that asks, or the recorded one. */
+  session: string;
+}
+
+/** A cursor. */
+export interface GetCursorResponse {
+  /** How far it is. */
+  cursor: Cursor | undefined;
+}
+
+/** Asks for a cursor to be moved. */
+export interface SeekCursorRequest {
+  /** The run; empty is `default`. */
+  run: string;
+  /** The session that asks, or the recorded one. */
+  session: string;
+  /** Where to, in generation records from 0 to the total. */
+  position: number;
+  /** Where it stands now; not set when that does not matter. */
+  expectedPosition?: number | undefined;
+}
+
+/** A cursor that was moved. */
+export interface SeekCursorResponse {
+  /** How far it is. */
+  cursor: Cursor | undefined;
+}
+
+/** Asks for a new start. */
+export interface ResetCursorsRequest {
+  /** The run; empty is `default`. */
+  run: string;
+  /** Only this session's; empty is all of the run. */
+  session: string;
+}
+
+/** Cursors that were reset. */
+export interface ResetCursorsResponse {
+  /** The cursor, where one session's was meant; not set for a whole run. */
+  cursor: Cursor | undefined;
+}
+
+/** Asks for a fork. */
+export interface ForkCursorRequest {
+  /** The run; empty is `default`. */
+  run: string;
+  /** The session that asks, or the recorded one. */
+  session: string;
+  /** The run that takes over. */
+  toRun: string;
+  /** The session of it that will ask; empty is the same id. */
+  toSession: string;
+}
+
+/** The cursor of the other run. */
+export interface ForkCursorResponse {
+  /** How far it is. */
+  cursor: Cursor | undefined;
+}
+
 /** Asks for a barrier. */
 export interface FlushRecordingRequest {
 }
@@ -2336,6 +2557,2263 @@ export const ConfigEntry: MessageFns<ConfigEntry> = {
     message.key = object.key ?? "";
     message.value = object.value === undefined ? undefined : object.value;
     message.origin = object.origin ?? 0;
+    return message;
+  },
+};
+
+function createBaseSession(): Session {
+  return {
+    id: "",
+    exchanges: 0,
+    turns: 0,
+    inputTokens: 0,
+    outputTokens: 0,
+    firstTime: undefined,
+    lastTime: undefined,
+    outcomes: [],
+    mode: 0,
+  };
+}
+
+export const Session: MessageFns<Session> = {
+  encode(message: Session, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.exchanges !== 0) {
+      writer.uint32(16).int64(message.exchanges);
+    }
+    if (message.turns !== 0) {
+      writer.uint32(24).int64(message.turns);
+    }
+    if (message.inputTokens !== 0) {
+      writer.uint32(32).int64(message.inputTokens);
+    }
+    if (message.outputTokens !== 0) {
+      writer.uint32(40).int64(message.outputTokens);
+    }
+    if (message.firstTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.firstTime), writer.uint32(50).fork()).join();
+    }
+    if (message.lastTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.lastTime), writer.uint32(58).fork()).join();
+    }
+    for (const v of message.outcomes) {
+      OutcomeCount.encode(v!, writer.uint32(66).fork()).join();
+    }
+    if (message.mode !== 0) {
+      writer.uint32(72).int32(message.mode);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Session {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSession();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.exchanges = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.turns = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.inputTokens = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.outputTokens = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.firstTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.lastTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.outcomes.push(OutcomeCount.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Session {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      exchanges: isSet(object.exchanges) ? globalThis.Number(object.exchanges) : 0,
+      turns: isSet(object.turns) ? globalThis.Number(object.turns) : 0,
+      inputTokens: isSet(object.inputTokens)
+        ? globalThis.Number(object.inputTokens)
+        : isSet(object.input_tokens)
+        ? globalThis.Number(object.input_tokens)
+        : 0,
+      outputTokens: isSet(object.outputTokens)
+        ? globalThis.Number(object.outputTokens)
+        : isSet(object.output_tokens)
+        ? globalThis.Number(object.output_tokens)
+        : 0,
+      firstTime: isSet(object.firstTime)
+        ? fromJsonTimestamp(object.firstTime)
+        : isSet(object.first_time)
+        ? fromJsonTimestamp(object.first_time)
+        : undefined,
+      lastTime: isSet(object.lastTime)
+        ? fromJsonTimestamp(object.lastTime)
+        : isSet(object.last_time)
+        ? fromJsonTimestamp(object.last_time)
+        : undefined,
+      outcomes: globalThis.Array.isArray(object?.outcomes)
+        ? object.outcomes.map((e: any) => OutcomeCount.fromJSON(e))
+        : [],
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+    };
+  },
+
+  toJSON(message: Session): unknown {
+    const obj: any = {};
+    if (message.id !== undefined) {
+      obj.id = message.id;
+    }
+    if (message.exchanges !== undefined) {
+      obj.exchanges = Math.round(message.exchanges);
+    }
+    if (message.turns !== undefined) {
+      obj.turns = Math.round(message.turns);
+    }
+    if (message.inputTokens !== undefined) {
+      obj.inputTokens = Math.round(message.inputTokens);
+    }
+    if (message.outputTokens !== undefined) {
+      obj.outputTokens = Math.round(message.outputTokens);
+    }
+    if (message.firstTime !== undefined) {
+      obj.firstTime = message.firstTime.toISOString();
+    }
+    if (message.lastTime !== undefined) {
+      obj.lastTime = message.lastTime.toISOString();
+    }
+    if (message.outcomes?.length) {
+      obj.outcomes = message.outcomes.map((e) => OutcomeCount.toJSON(e));
+    }
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Session>): Session {
+    return Session.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Session>): Session {
+    const message = createBaseSession();
+    message.id = object.id ?? "";
+    message.exchanges = object.exchanges ?? 0;
+    message.turns = object.turns ?? 0;
+    message.inputTokens = object.inputTokens ?? 0;
+    message.outputTokens = object.outputTokens ?? 0;
+    message.firstTime = object.firstTime ?? undefined;
+    message.lastTime = object.lastTime ?? undefined;
+    message.outcomes = object.outcomes?.map((e) => OutcomeCount.fromPartial(e)) || [];
+    message.mode = object.mode ?? 0;
+    return message;
+  },
+};
+
+function createBaseOutcomeCount(): OutcomeCount {
+  return { outcome: 0, count: 0 };
+}
+
+export const OutcomeCount: MessageFns<OutcomeCount> = {
+  encode(message: OutcomeCount, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.outcome !== 0) {
+      writer.uint32(8).int32(message.outcome);
+    }
+    if (message.count !== 0) {
+      writer.uint32(16).int64(message.count);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OutcomeCount {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOutcomeCount();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.outcome = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.count = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OutcomeCount {
+    return {
+      outcome: isSet(object.outcome) ? outcomeFromJSON(object.outcome) : 0,
+      count: isSet(object.count) ? globalThis.Number(object.count) : 0,
+    };
+  },
+
+  toJSON(message: OutcomeCount): unknown {
+    const obj: any = {};
+    if (message.outcome !== undefined) {
+      obj.outcome = outcomeToJSON(message.outcome);
+    }
+    if (message.count !== undefined) {
+      obj.count = Math.round(message.count);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<OutcomeCount>): OutcomeCount {
+    return OutcomeCount.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OutcomeCount>): OutcomeCount {
+    const message = createBaseOutcomeCount();
+    message.outcome = object.outcome ?? 0;
+    message.count = object.count ?? 0;
+    return message;
+  },
+};
+
+function createBaseListSessionsRequest(): ListSessionsRequest {
+  return { pageSize: 0, pageToken: "" };
+}
+
+export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
+  encode(message: ListSessionsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListSessionsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListSessionsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListSessionsRequest {
+    return {
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListSessionsRequest): unknown {
+    const obj: any = {};
+    if (message.pageSize !== undefined) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== undefined) {
+      obj.pageToken = message.pageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListSessionsRequest>): ListSessionsRequest {
+    return ListSessionsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListSessionsRequest>): ListSessionsRequest {
+    const message = createBaseListSessionsRequest();
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListSessionsResponse(): ListSessionsResponse {
+  return { sessions: [], nextPageToken: "" };
+}
+
+export const ListSessionsResponse: MessageFns<ListSessionsResponse> = {
+  encode(message: ListSessionsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.sessions) {
+      Session.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListSessionsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListSessionsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessions.push(Session.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListSessionsResponse {
+    return {
+      sessions: globalThis.Array.isArray(object?.sessions) ? object.sessions.map((e: any) => Session.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListSessionsResponse): unknown {
+    const obj: any = {};
+    if (message.sessions?.length) {
+      obj.sessions = message.sessions.map((e) => Session.toJSON(e));
+    }
+    if (message.nextPageToken !== undefined) {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListSessionsResponse>): ListSessionsResponse {
+    return ListSessionsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListSessionsResponse>): ListSessionsResponse {
+    const message = createBaseListSessionsResponse();
+    message.sessions = object.sessions?.map((e) => Session.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseGetSessionRequest(): GetSessionRequest {
+  return { session: "" };
+}
+
+export const GetSessionRequest: MessageFns<GetSessionRequest> = {
+  encode(message: GetSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.session !== "") {
+      writer.uint32(10).string(message.session);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetSessionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetSessionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetSessionRequest {
+    return { session: isSet(object.session) ? globalThis.String(object.session) : "" };
+  },
+
+  toJSON(message: GetSessionRequest): unknown {
+    const obj: any = {};
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetSessionRequest>): GetSessionRequest {
+    return GetSessionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetSessionRequest>): GetSessionRequest {
+    const message = createBaseGetSessionRequest();
+    message.session = object.session ?? "";
+    return message;
+  },
+};
+
+function createBaseGetSessionResponse(): GetSessionResponse {
+  return { session: undefined };
+}
+
+export const GetSessionResponse: MessageFns<GetSessionResponse> = {
+  encode(message: GetSessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.session !== undefined) {
+      Session.encode(message.session, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetSessionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetSessionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.session = Session.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetSessionResponse {
+    return { session: isSet(object.session) ? Session.fromJSON(object.session) : undefined };
+  },
+
+  toJSON(message: GetSessionResponse): unknown {
+    const obj: any = {};
+    if (message.session !== undefined) {
+      obj.session = Session.toJSON(message.session);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetSessionResponse>): GetSessionResponse {
+    return GetSessionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetSessionResponse>): GetSessionResponse {
+    const message = createBaseGetSessionResponse();
+    message.session = (object.session !== undefined && object.session !== null)
+      ? Session.fromPartial(object.session)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCloseSessionRequest(): CloseSessionRequest {
+  return { session: "" };
+}
+
+export const CloseSessionRequest: MessageFns<CloseSessionRequest> = {
+  encode(message: CloseSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.session !== "") {
+      writer.uint32(10).string(message.session);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CloseSessionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCloseSessionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CloseSessionRequest {
+    return { session: isSet(object.session) ? globalThis.String(object.session) : "" };
+  },
+
+  toJSON(message: CloseSessionRequest): unknown {
+    const obj: any = {};
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CloseSessionRequest>): CloseSessionRequest {
+    return CloseSessionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CloseSessionRequest>): CloseSessionRequest {
+    const message = createBaseCloseSessionRequest();
+    message.session = object.session ?? "";
+    return message;
+  },
+};
+
+function createBaseCloseSessionResponse(): CloseSessionResponse {
+  return { session: undefined, cursors: [], unused: 0 };
+}
+
+export const CloseSessionResponse: MessageFns<CloseSessionResponse> = {
+  encode(message: CloseSessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.session !== undefined) {
+      Session.encode(message.session, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.cursors) {
+      Cursor.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.unused !== 0) {
+      writer.uint32(24).int64(message.unused);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CloseSessionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCloseSessionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.session = Session.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.cursors.push(Cursor.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.unused = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CloseSessionResponse {
+    return {
+      session: isSet(object.session) ? Session.fromJSON(object.session) : undefined,
+      cursors: globalThis.Array.isArray(object?.cursors) ? object.cursors.map((e: any) => Cursor.fromJSON(e)) : [],
+      unused: isSet(object.unused) ? globalThis.Number(object.unused) : 0,
+    };
+  },
+
+  toJSON(message: CloseSessionResponse): unknown {
+    const obj: any = {};
+    if (message.session !== undefined) {
+      obj.session = Session.toJSON(message.session);
+    }
+    if (message.cursors?.length) {
+      obj.cursors = message.cursors.map((e) => Cursor.toJSON(e));
+    }
+    if (message.unused !== undefined) {
+      obj.unused = Math.round(message.unused);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CloseSessionResponse>): CloseSessionResponse {
+    return CloseSessionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CloseSessionResponse>): CloseSessionResponse {
+    const message = createBaseCloseSessionResponse();
+    message.session = (object.session !== undefined && object.session !== null)
+      ? Session.fromPartial(object.session)
+      : undefined;
+    message.cursors = object.cursors?.map((e) => Cursor.fromPartial(e)) || [];
+    message.unused = object.unused ?? 0;
+    return message;
+  },
+};
+
+function createBaseAnnotateSessionRequest(): AnnotateSessionRequest {
+  return { session: "", tags: {}, reward: undefined, done: undefined, note: "" };
+}
+
+export const AnnotateSessionRequest: MessageFns<AnnotateSessionRequest> = {
+  encode(message: AnnotateSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.session !== "") {
+      writer.uint32(10).string(message.session);
+    }
+    globalThis.Object.entries(message.tags).forEach(([key, value]: [string, string]) => {
+      AnnotateSessionRequest_TagsEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    if (message.reward !== undefined) {
+      writer.uint32(25).double(message.reward);
+    }
+    if (message.done !== undefined) {
+      writer.uint32(32).bool(message.done);
+    }
+    if (message.note !== "") {
+      writer.uint32(42).string(message.note);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AnnotateSessionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnnotateSessionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = AnnotateSessionRequest_TagsEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.tags[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.reward = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.done = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AnnotateSessionRequest {
+    return {
+      session: isSet(object.session) ? globalThis.String(object.session) : "",
+      tags: isObject(object.tags)
+        ? (globalThis.Object.entries(object.tags) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      reward: isSet(object.reward) ? globalThis.Number(object.reward) : undefined,
+      done: isSet(object.done) ? globalThis.Boolean(object.done) : undefined,
+      note: isSet(object.note) ? globalThis.String(object.note) : "",
+    };
+  },
+
+  toJSON(message: AnnotateSessionRequest): unknown {
+    const obj: any = {};
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    if (message.tags) {
+      const entries = globalThis.Object.entries(message.tags) as [string, string][];
+      if (entries.length > 0) {
+        obj.tags = {};
+        entries.forEach(([k, v]) => {
+          obj.tags[k] = v;
+        });
+      }
+    }
+    if (message.reward !== undefined) {
+      obj.reward = floatToJson(message.reward);
+    }
+    if (message.done !== undefined) {
+      obj.done = message.done;
+    }
+    if (message.note !== undefined) {
+      obj.note = message.note;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AnnotateSessionRequest>): AnnotateSessionRequest {
+    return AnnotateSessionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AnnotateSessionRequest>): AnnotateSessionRequest {
+    const message = createBaseAnnotateSessionRequest();
+    message.session = object.session ?? "";
+    message.tags = (globalThis.Object.entries(object.tags ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.reward = object.reward ?? undefined;
+    message.done = object.done ?? undefined;
+    message.note = object.note ?? "";
+    return message;
+  },
+};
+
+function createBaseAnnotateSessionRequest_TagsEntry(): AnnotateSessionRequest_TagsEntry {
+  return { key: "", value: "" };
+}
+
+export const AnnotateSessionRequest_TagsEntry: MessageFns<AnnotateSessionRequest_TagsEntry> = {
+  encode(message: AnnotateSessionRequest_TagsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AnnotateSessionRequest_TagsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnnotateSessionRequest_TagsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AnnotateSessionRequest_TagsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: AnnotateSessionRequest_TagsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== undefined) {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AnnotateSessionRequest_TagsEntry>): AnnotateSessionRequest_TagsEntry {
+    return AnnotateSessionRequest_TagsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AnnotateSessionRequest_TagsEntry>): AnnotateSessionRequest_TagsEntry {
+    const message = createBaseAnnotateSessionRequest_TagsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseAnnotateSessionResponse(): AnnotateSessionResponse {
+  return { time: undefined, file: "" };
+}
+
+export const AnnotateSessionResponse: MessageFns<AnnotateSessionResponse> = {
+  encode(message: AnnotateSessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.time !== undefined) {
+      Timestamp.encode(toTimestamp(message.time), writer.uint32(10).fork()).join();
+    }
+    if (message.file !== "") {
+      writer.uint32(18).string(message.file);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AnnotateSessionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnnotateSessionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.time = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AnnotateSessionResponse {
+    return {
+      time: isSet(object.time) ? fromJsonTimestamp(object.time) : undefined,
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+    };
+  },
+
+  toJSON(message: AnnotateSessionResponse): unknown {
+    const obj: any = {};
+    if (message.time !== undefined) {
+      obj.time = message.time.toISOString();
+    }
+    if (message.file !== undefined) {
+      obj.file = message.file;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AnnotateSessionResponse>): AnnotateSessionResponse {
+    return AnnotateSessionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AnnotateSessionResponse>): AnnotateSessionResponse {
+    const message = createBaseAnnotateSessionResponse();
+    message.time = object.time ?? undefined;
+    message.file = object.file ?? "";
+    return message;
+  },
+};
+
+function createBaseCursor(): Cursor {
+  return {
+    run: "",
+    session: "",
+    bound: false,
+    recordedSession: "",
+    position: 0,
+    total: 0,
+    used: 0,
+    claimed: 0,
+    nextSeq: undefined,
+    nextTurn: undefined,
+  };
+}
+
+export const Cursor: MessageFns<Cursor> = {
+  encode(message: Cursor, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== "") {
+      writer.uint32(10).string(message.run);
+    }
+    if (message.session !== "") {
+      writer.uint32(18).string(message.session);
+    }
+    if (message.bound !== false) {
+      writer.uint32(24).bool(message.bound);
+    }
+    if (message.recordedSession !== "") {
+      writer.uint32(34).string(message.recordedSession);
+    }
+    if (message.position !== 0) {
+      writer.uint32(40).int64(message.position);
+    }
+    if (message.total !== 0) {
+      writer.uint32(48).int64(message.total);
+    }
+    if (message.used !== 0) {
+      writer.uint32(56).int64(message.used);
+    }
+    if (message.claimed !== 0) {
+      writer.uint32(64).int64(message.claimed);
+    }
+    if (message.nextSeq !== undefined) {
+      writer.uint32(72).int64(message.nextSeq);
+    }
+    if (message.nextTurn !== undefined) {
+      writer.uint32(80).int64(message.nextTurn);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Cursor {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCursor();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.run = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bound = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.recordedSession = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.position = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.total = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.used = longToNumber(reader.int64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.claimed = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.nextSeq = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.nextTurn = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Cursor {
+    return {
+      run: isSet(object.run) ? globalThis.String(object.run) : "",
+      session: isSet(object.session) ? globalThis.String(object.session) : "",
+      bound: isSet(object.bound) ? globalThis.Boolean(object.bound) : false,
+      recordedSession: isSet(object.recordedSession)
+        ? globalThis.String(object.recordedSession)
+        : isSet(object.recorded_session)
+        ? globalThis.String(object.recorded_session)
+        : "",
+      position: isSet(object.position) ? globalThis.Number(object.position) : 0,
+      total: isSet(object.total) ? globalThis.Number(object.total) : 0,
+      used: isSet(object.used) ? globalThis.Number(object.used) : 0,
+      claimed: isSet(object.claimed) ? globalThis.Number(object.claimed) : 0,
+      nextSeq: isSet(object.nextSeq)
+        ? globalThis.Number(object.nextSeq)
+        : isSet(object.next_seq)
+        ? globalThis.Number(object.next_seq)
+        : undefined,
+      nextTurn: isSet(object.nextTurn)
+        ? globalThis.Number(object.nextTurn)
+        : isSet(object.next_turn)
+        ? globalThis.Number(object.next_turn)
+        : undefined,
+    };
+  },
+
+  toJSON(message: Cursor): unknown {
+    const obj: any = {};
+    if (message.run !== undefined) {
+      obj.run = message.run;
+    }
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    if (message.bound !== undefined) {
+      obj.bound = message.bound;
+    }
+    if (message.recordedSession !== undefined) {
+      obj.recordedSession = message.recordedSession;
+    }
+    if (message.position !== undefined) {
+      obj.position = Math.round(message.position);
+    }
+    if (message.total !== undefined) {
+      obj.total = Math.round(message.total);
+    }
+    if (message.used !== undefined) {
+      obj.used = Math.round(message.used);
+    }
+    if (message.claimed !== undefined) {
+      obj.claimed = Math.round(message.claimed);
+    }
+    if (message.nextSeq !== undefined) {
+      obj.nextSeq = Math.round(message.nextSeq);
+    }
+    if (message.nextTurn !== undefined) {
+      obj.nextTurn = Math.round(message.nextTurn);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Cursor>): Cursor {
+    return Cursor.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Cursor>): Cursor {
+    const message = createBaseCursor();
+    message.run = object.run ?? "";
+    message.session = object.session ?? "";
+    message.bound = object.bound ?? false;
+    message.recordedSession = object.recordedSession ?? "";
+    message.position = object.position ?? 0;
+    message.total = object.total ?? 0;
+    message.used = object.used ?? 0;
+    message.claimed = object.claimed ?? 0;
+    message.nextSeq = object.nextSeq ?? undefined;
+    message.nextTurn = object.nextTurn ?? undefined;
+    return message;
+  },
+};
+
+function createBaseListCursorsRequest(): ListCursorsRequest {
+  return { run: "", pageSize: 0, pageToken: "" };
+}
+
+export const ListCursorsRequest: MessageFns<ListCursorsRequest> = {
+  encode(message: ListCursorsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== "") {
+      writer.uint32(10).string(message.run);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListCursorsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListCursorsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.run = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListCursorsRequest {
+    return {
+      run: isSet(object.run) ? globalThis.String(object.run) : "",
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListCursorsRequest): unknown {
+    const obj: any = {};
+    if (message.run !== undefined) {
+      obj.run = message.run;
+    }
+    if (message.pageSize !== undefined) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== undefined) {
+      obj.pageToken = message.pageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListCursorsRequest>): ListCursorsRequest {
+    return ListCursorsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListCursorsRequest>): ListCursorsRequest {
+    const message = createBaseListCursorsRequest();
+    message.run = object.run ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListCursorsResponse(): ListCursorsResponse {
+  return { cursors: [], nextPageToken: "" };
+}
+
+export const ListCursorsResponse: MessageFns<ListCursorsResponse> = {
+  encode(message: ListCursorsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.cursors) {
+      Cursor.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListCursorsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListCursorsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cursors.push(Cursor.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListCursorsResponse {
+    return {
+      cursors: globalThis.Array.isArray(object?.cursors) ? object.cursors.map((e: any) => Cursor.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListCursorsResponse): unknown {
+    const obj: any = {};
+    if (message.cursors?.length) {
+      obj.cursors = message.cursors.map((e) => Cursor.toJSON(e));
+    }
+    if (message.nextPageToken !== undefined) {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListCursorsResponse>): ListCursorsResponse {
+    return ListCursorsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListCursorsResponse>): ListCursorsResponse {
+    const message = createBaseListCursorsResponse();
+    message.cursors = object.cursors?.map((e) => Cursor.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseGetCursorRequest(): GetCursorRequest {
+  return { run: "", session: "" };
+}
+
+export const GetCursorRequest: MessageFns<GetCursorRequest> = {
+  encode(message: GetCursorRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== "") {
+      writer.uint32(10).string(message.run);
+    }
+    if (message.session !== "") {
+      writer.uint32(18).string(message.session);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetCursorRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetCursorRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.run = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetCursorRequest {
+    return {
+      run: isSet(object.run) ? globalThis.String(object.run) : "",
+      session: isSet(object.session) ? globalThis.String(object.session) : "",
+    };
+  },
+
+  toJSON(message: GetCursorRequest): unknown {
+    const obj: any = {};
+    if (message.run !== undefined) {
+      obj.run = message.run;
+    }
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetCursorRequest>): GetCursorRequest {
+    return GetCursorRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetCursorRequest>): GetCursorRequest {
+    const message = createBaseGetCursorRequest();
+    message.run = object.run ?? "";
+    message.session = object.session ?? "";
+    return message;
+  },
+};
+
+function createBaseGetCursorResponse(): GetCursorResponse {
+  return { cursor: undefined };
+}
+
+export const GetCursorResponse: MessageFns<GetCursorResponse> = {
+  encode(message: GetCursorResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cursor !== undefined) {
+      Cursor.encode(message.cursor, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetCursorResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetCursorResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cursor = Cursor.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetCursorResponse {
+    return { cursor: isSet(object.cursor) ? Cursor.fromJSON(object.cursor) : undefined };
+  },
+
+  toJSON(message: GetCursorResponse): unknown {
+    const obj: any = {};
+    if (message.cursor !== undefined) {
+      obj.cursor = Cursor.toJSON(message.cursor);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetCursorResponse>): GetCursorResponse {
+    return GetCursorResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetCursorResponse>): GetCursorResponse {
+    const message = createBaseGetCursorResponse();
+    message.cursor = (object.cursor !== undefined && object.cursor !== null)
+      ? Cursor.fromPartial(object.cursor)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSeekCursorRequest(): SeekCursorRequest {
+  return { run: "", session: "", position: 0, expectedPosition: undefined };
+}
+
+export const SeekCursorRequest: MessageFns<SeekCursorRequest> = {
+  encode(message: SeekCursorRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== "") {
+      writer.uint32(10).string(message.run);
+    }
+    if (message.session !== "") {
+      writer.uint32(18).string(message.session);
+    }
+    if (message.position !== 0) {
+      writer.uint32(24).int64(message.position);
+    }
+    if (message.expectedPosition !== undefined) {
+      writer.uint32(32).int64(message.expectedPosition);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SeekCursorRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSeekCursorRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.run = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.position = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.expectedPosition = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SeekCursorRequest {
+    return {
+      run: isSet(object.run) ? globalThis.String(object.run) : "",
+      session: isSet(object.session) ? globalThis.String(object.session) : "",
+      position: isSet(object.position) ? globalThis.Number(object.position) : 0,
+      expectedPosition: isSet(object.expectedPosition)
+        ? globalThis.Number(object.expectedPosition)
+        : isSet(object.expected_position)
+        ? globalThis.Number(object.expected_position)
+        : undefined,
+    };
+  },
+
+  toJSON(message: SeekCursorRequest): unknown {
+    const obj: any = {};
+    if (message.run !== undefined) {
+      obj.run = message.run;
+    }
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    if (message.position !== undefined) {
+      obj.position = Math.round(message.position);
+    }
+    if (message.expectedPosition !== undefined) {
+      obj.expectedPosition = Math.round(message.expectedPosition);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SeekCursorRequest>): SeekCursorRequest {
+    return SeekCursorRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SeekCursorRequest>): SeekCursorRequest {
+    const message = createBaseSeekCursorRequest();
+    message.run = object.run ?? "";
+    message.session = object.session ?? "";
+    message.position = object.position ?? 0;
+    message.expectedPosition = object.expectedPosition ?? undefined;
+    return message;
+  },
+};
+
+function createBaseSeekCursorResponse(): SeekCursorResponse {
+  return { cursor: undefined };
+}
+
+export const SeekCursorResponse: MessageFns<SeekCursorResponse> = {
+  encode(message: SeekCursorResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cursor !== undefined) {
+      Cursor.encode(message.cursor, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SeekCursorResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSeekCursorResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cursor = Cursor.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SeekCursorResponse {
+    return { cursor: isSet(object.cursor) ? Cursor.fromJSON(object.cursor) : undefined };
+  },
+
+  toJSON(message: SeekCursorResponse): unknown {
+    const obj: any = {};
+    if (message.cursor !== undefined) {
+      obj.cursor = Cursor.toJSON(message.cursor);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SeekCursorResponse>): SeekCursorResponse {
+    return SeekCursorResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SeekCursorResponse>): SeekCursorResponse {
+    const message = createBaseSeekCursorResponse();
+    message.cursor = (object.cursor !== undefined && object.cursor !== null)
+      ? Cursor.fromPartial(object.cursor)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseResetCursorsRequest(): ResetCursorsRequest {
+  return { run: "", session: "" };
+}
+
+export const ResetCursorsRequest: MessageFns<ResetCursorsRequest> = {
+  encode(message: ResetCursorsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== "") {
+      writer.uint32(10).string(message.run);
+    }
+    if (message.session !== "") {
+      writer.uint32(18).string(message.session);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResetCursorsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResetCursorsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.run = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResetCursorsRequest {
+    return {
+      run: isSet(object.run) ? globalThis.String(object.run) : "",
+      session: isSet(object.session) ? globalThis.String(object.session) : "",
+    };
+  },
+
+  toJSON(message: ResetCursorsRequest): unknown {
+    const obj: any = {};
+    if (message.run !== undefined) {
+      obj.run = message.run;
+    }
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ResetCursorsRequest>): ResetCursorsRequest {
+    return ResetCursorsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResetCursorsRequest>): ResetCursorsRequest {
+    const message = createBaseResetCursorsRequest();
+    message.run = object.run ?? "";
+    message.session = object.session ?? "";
+    return message;
+  },
+};
+
+function createBaseResetCursorsResponse(): ResetCursorsResponse {
+  return { cursor: undefined };
+}
+
+export const ResetCursorsResponse: MessageFns<ResetCursorsResponse> = {
+  encode(message: ResetCursorsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cursor !== undefined) {
+      Cursor.encode(message.cursor, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResetCursorsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResetCursorsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cursor = Cursor.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResetCursorsResponse {
+    return { cursor: isSet(object.cursor) ? Cursor.fromJSON(object.cursor) : undefined };
+  },
+
+  toJSON(message: ResetCursorsResponse): unknown {
+    const obj: any = {};
+    if (message.cursor !== undefined) {
+      obj.cursor = Cursor.toJSON(message.cursor);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ResetCursorsResponse>): ResetCursorsResponse {
+    return ResetCursorsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResetCursorsResponse>): ResetCursorsResponse {
+    const message = createBaseResetCursorsResponse();
+    message.cursor = (object.cursor !== undefined && object.cursor !== null)
+      ? Cursor.fromPartial(object.cursor)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseForkCursorRequest(): ForkCursorRequest {
+  return { run: "", session: "", toRun: "", toSession: "" };
+}
+
+export const ForkCursorRequest: MessageFns<ForkCursorRequest> = {
+  encode(message: ForkCursorRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== "") {
+      writer.uint32(10).string(message.run);
+    }
+    if (message.session !== "") {
+      writer.uint32(18).string(message.session);
+    }
+    if (message.toRun !== "") {
+      writer.uint32(26).string(message.toRun);
+    }
+    if (message.toSession !== "") {
+      writer.uint32(34).string(message.toSession);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForkCursorRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForkCursorRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.run = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.toRun = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.toSession = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ForkCursorRequest {
+    return {
+      run: isSet(object.run) ? globalThis.String(object.run) : "",
+      session: isSet(object.session) ? globalThis.String(object.session) : "",
+      toRun: isSet(object.toRun)
+        ? globalThis.String(object.toRun)
+        : isSet(object.to_run)
+        ? globalThis.String(object.to_run)
+        : "",
+      toSession: isSet(object.toSession)
+        ? globalThis.String(object.toSession)
+        : isSet(object.to_session)
+        ? globalThis.String(object.to_session)
+        : "",
+    };
+  },
+
+  toJSON(message: ForkCursorRequest): unknown {
+    const obj: any = {};
+    if (message.run !== undefined) {
+      obj.run = message.run;
+    }
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    if (message.toRun !== undefined) {
+      obj.toRun = message.toRun;
+    }
+    if (message.toSession !== undefined) {
+      obj.toSession = message.toSession;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ForkCursorRequest>): ForkCursorRequest {
+    return ForkCursorRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForkCursorRequest>): ForkCursorRequest {
+    const message = createBaseForkCursorRequest();
+    message.run = object.run ?? "";
+    message.session = object.session ?? "";
+    message.toRun = object.toRun ?? "";
+    message.toSession = object.toSession ?? "";
+    return message;
+  },
+};
+
+function createBaseForkCursorResponse(): ForkCursorResponse {
+  return { cursor: undefined };
+}
+
+export const ForkCursorResponse: MessageFns<ForkCursorResponse> = {
+  encode(message: ForkCursorResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cursor !== undefined) {
+      Cursor.encode(message.cursor, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForkCursorResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForkCursorResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cursor = Cursor.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ForkCursorResponse {
+    return { cursor: isSet(object.cursor) ? Cursor.fromJSON(object.cursor) : undefined };
+  },
+
+  toJSON(message: ForkCursorResponse): unknown {
+    const obj: any = {};
+    if (message.cursor !== undefined) {
+      obj.cursor = Cursor.toJSON(message.cursor);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ForkCursorResponse>): ForkCursorResponse {
+    return ForkCursorResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForkCursorResponse>): ForkCursorResponse {
+    const message = createBaseForkCursorResponse();
+    message.cursor = (object.cursor !== undefined && object.cursor !== null)
+      ? Cursor.fromPartial(object.cursor)
+      : undefined;
     return message;
   },
 };
@@ -4580,6 +7058,185 @@ export const ControlServiceService = {
     responseDeserialize: (value: Buffer): GetConfigResponse => GetConfigResponse.decode(value),
   },
   /**
+   * Sessions by id, each with what it came to since rolltape was started: those of which an exchange
+   * has ended. The ones that have been quiet for longest are forgotten when there are very many.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: page_size is negative, or page_token is none of this call's.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  listSessions: {
+    path: "/rolltape.control.v1.ControlService/ListSessions" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListSessionsRequest): Buffer => Buffer.from(ListSessionsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListSessionsRequest => ListSessionsRequest.decode(value),
+    responseSerialize: (value: ListSessionsResponse): Buffer =>
+      Buffer.from(ListSessionsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListSessionsResponse => ListSessionsResponse.decode(value),
+  },
+  /**
+   * One session.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty.
+   * - NOT_FOUND: no exchange of it has ended since the start.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  getSession: {
+    path: "/rolltape.control.v1.ControlService/GetSession" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetSessionRequest): Buffer => Buffer.from(GetSessionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetSessionRequest => GetSessionRequest.decode(value),
+    responseSerialize: (value: GetSessionResponse): Buffer => Buffer.from(GetSessionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetSessionResponse => GetSessionResponse.decode(value),
+  },
+  /**
+   * Ends a session: what it has of its own (mode, pace, …) is taken back, and it is listed no more. Of
+   * what is replayed to it, tells how much nobody has asked for. A request that comes later begins it
+   * anew.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty.
+   * - NOT_FOUND: no exchange of it has ended since the start.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  closeSession: {
+    path: "/rolltape.control.v1.ControlService/CloseSession" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CloseSessionRequest): Buffer => Buffer.from(CloseSessionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CloseSessionRequest => CloseSessionRequest.decode(value),
+    responseSerialize: (value: CloseSessionResponse): Buffer =>
+      Buffer.from(CloseSessionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CloseSessionResponse => CloseSessionResponse.decode(value),
+  },
+  /**
+   * Says something about a session: tags, reward, whether it is done. It is appended to the
+   * recording's annotations before this answers.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty, nothing is said, or a field is over its bound.
+   * - NOT_FOUND: the recording has no generation request of this session.
+   * - FAILED_PRECONDITION: nothing is recorded.
+   * - UNAVAILABLE: it cannot be written.
+   */
+  annotateSession: {
+    path: "/rolltape.control.v1.ControlService/AnnotateSession" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: AnnotateSessionRequest): Buffer =>
+      Buffer.from(AnnotateSessionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): AnnotateSessionRequest => AnnotateSessionRequest.decode(value),
+    responseSerialize: (value: AnnotateSessionResponse): Buffer =>
+      Buffer.from(AnnotateSessionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): AnnotateSessionResponse => AnnotateSessionResponse.decode(value),
+  },
+  /**
+   * Cursors of the recording that is replayed, by run and recorded session: those that a session is
+   * bound to, and those that were moved.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: page_size is negative, or page_token is none of this call's.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  listCursors: {
+    path: "/rolltape.control.v1.ControlService/ListCursors" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListCursorsRequest): Buffer => Buffer.from(ListCursorsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListCursorsRequest => ListCursorsRequest.decode(value),
+    responseSerialize: (value: ListCursorsResponse): Buffer => Buffer.from(ListCursorsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListCursorsResponse => ListCursorsResponse.decode(value),
+  },
+  /**
+   * One cursor.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty.
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  getCursor: {
+    path: "/rolltape.control.v1.ControlService/GetCursor" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetCursorRequest): Buffer => Buffer.from(GetCursorRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetCursorRequest => GetCursorRequest.decode(value),
+    responseSerialize: (value: GetCursorResponse): Buffer => Buffer.from(GetCursorResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetCursorResponse => GetCursorResponse.decode(value),
+  },
+  /**
+   * Moves a cursor: records before the position count as used, the others are free. Records that are
+   * being given at this moment are left to those who give them.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty, or position is negative or beyond the end.
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - ABORTED: the cursor does not stand at expected_position.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  seekCursor: {
+    path: "/rolltape.control.v1.ControlService/SeekCursor" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SeekCursorRequest): Buffer => Buffer.from(SeekCursorRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SeekCursorRequest => SeekCursorRequest.decode(value),
+    responseSerialize: (value: SeekCursorResponse): Buffer => Buffer.from(SeekCursorResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SeekCursorResponse => SeekCursorResponse.decode(value),
+  },
+  /**
+   * Moves a session's cursor, or all of a run, back to the start. Of a whole run, who is bound to what
+   * is forgotten too.
+   *
+   * Status codes:
+   * - OK
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  resetCursors: {
+    path: "/rolltape.control.v1.ControlService/ResetCursors" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ResetCursorsRequest): Buffer => Buffer.from(ResetCursorsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ResetCursorsRequest => ResetCursorsRequest.decode(value),
+    responseSerialize: (value: ResetCursorsResponse): Buffer =>
+      Buffer.from(ResetCursorsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ResetCursorsResponse => ResetCursorsResponse.decode(value),
+  },
+  /**
+   * Takes a session's cursor over to a session of another run, which is begun if need be: it asks for
+   * the same recorded session and stands at the same place. Each goes on by itself from there.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: a session is empty, or both runs are the same.
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed, or in the other run one of the two is taken.
+   * - RESOURCE_EXHAUSTED: there are too many runs.
+   */
+  forkCursor: {
+    path: "/rolltape.control.v1.ControlService/ForkCursor" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ForkCursorRequest): Buffer => Buffer.from(ForkCursorRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ForkCursorRequest => ForkCursorRequest.decode(value),
+    responseSerialize: (value: ForkCursorResponse): Buffer => Buffer.from(ForkCursorResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ForkCursorResponse => ForkCursorResponse.decode(value),
+  },
+  /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
    * safely as the durability asks for, and has its record in the file. Exchanges that are still
    * running are not waited for.
@@ -4698,6 +7355,108 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
    */
   getConfig: handleUnaryCall<GetConfigRequest, GetConfigResponse>;
   /**
+   * Sessions by id, each with what it came to since rolltape was started: those of which an exchange
+   * has ended. The ones that have been quiet for longest are forgotten when there are very many.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: page_size is negative, or page_token is none of this call's.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  listSessions: handleUnaryCall<ListSessionsRequest, ListSessionsResponse>;
+  /**
+   * One session.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty.
+   * - NOT_FOUND: no exchange of it has ended since the start.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  getSession: handleUnaryCall<GetSessionRequest, GetSessionResponse>;
+  /**
+   * Ends a session: what it has of its own (mode, pace, …) is taken back, and it is listed no more. Of
+   * what is replayed to it, tells how much nobody has asked for. A request that comes later begins it
+   * anew.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty.
+   * - NOT_FOUND: no exchange of it has ended since the start.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  closeSession: handleUnaryCall<CloseSessionRequest, CloseSessionResponse>;
+  /**
+   * Says something about a session: tags, reward, whether it is done. It is appended to the
+   * recording's annotations before this answers.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty, nothing is said, or a field is over its bound.
+   * - NOT_FOUND: the recording has no generation request of this session.
+   * - FAILED_PRECONDITION: nothing is recorded.
+   * - UNAVAILABLE: it cannot be written.
+   */
+  annotateSession: handleUnaryCall<AnnotateSessionRequest, AnnotateSessionResponse>;
+  /**
+   * Cursors of the recording that is replayed, by run and recorded session: those that a session is
+   * bound to, and those that were moved.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: page_size is negative, or page_token is none of this call's.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  listCursors: handleUnaryCall<ListCursorsRequest, ListCursorsResponse>;
+  /**
+   * One cursor.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty.
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  getCursor: handleUnaryCall<GetCursorRequest, GetCursorResponse>;
+  /**
+   * Moves a cursor: records before the position count as used, the others are free. Records that are
+   * being given at this moment are left to those who give them.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty, or position is negative or beyond the end.
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - ABORTED: the cursor does not stand at expected_position.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  seekCursor: handleUnaryCall<SeekCursorRequest, SeekCursorResponse>;
+  /**
+   * Moves a session's cursor, or all of a run, back to the start. Of a whole run, who is bound to what
+   * is forgotten too.
+   *
+   * Status codes:
+   * - OK
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  resetCursors: handleUnaryCall<ResetCursorsRequest, ResetCursorsResponse>;
+  /**
+   * Takes a session's cursor over to a session of another run, which is begun if need be: it asks for
+   * the same recorded session and stands at the same place. Each goes on by itself from there.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: a session is empty, or both runs are the same.
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed, or in the other run one of the two is taken.
+   * - RESOURCE_EXHAUSTED: there are too many runs.
+   */
+  forkCursor: handleUnaryCall<ForkCursorRequest, ForkCursorResponse>;
+  /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
    * safely as the durability asks for, and has its record in the file. Exchanges that are still
    * running are not waited for.
@@ -4795,6 +7554,234 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetConfigResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Sessions by id, each with what it came to since rolltape was started: those of which an exchange
+   * has ended. The ones that have been quiet for longest are forgotten when there are very many.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: page_size is negative, or page_token is none of this call's.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  listSessions(
+    request: ListSessionsRequest,
+    callback: (error: ServiceError | null, response: ListSessionsResponse) => void,
+  ): ClientUnaryCall;
+  listSessions(
+    request: ListSessionsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListSessionsResponse) => void,
+  ): ClientUnaryCall;
+  listSessions(
+    request: ListSessionsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListSessionsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * One session.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty.
+   * - NOT_FOUND: no exchange of it has ended since the start.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  getSession(
+    request: GetSessionRequest,
+    callback: (error: ServiceError | null, response: GetSessionResponse) => void,
+  ): ClientUnaryCall;
+  getSession(
+    request: GetSessionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetSessionResponse) => void,
+  ): ClientUnaryCall;
+  getSession(
+    request: GetSessionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetSessionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Ends a session: what it has of its own (mode, pace, …) is taken back, and it is listed no more. Of
+   * what is replayed to it, tells how much nobody has asked for. A request that comes later begins it
+   * anew.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty.
+   * - NOT_FOUND: no exchange of it has ended since the start.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  closeSession(
+    request: CloseSessionRequest,
+    callback: (error: ServiceError | null, response: CloseSessionResponse) => void,
+  ): ClientUnaryCall;
+  closeSession(
+    request: CloseSessionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: CloseSessionResponse) => void,
+  ): ClientUnaryCall;
+  closeSession(
+    request: CloseSessionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: CloseSessionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Says something about a session: tags, reward, whether it is done. It is appended to the
+   * recording's annotations before this answers.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty, nothing is said, or a field is over its bound.
+   * - NOT_FOUND: the recording has no generation request of this session.
+   * - FAILED_PRECONDITION: nothing is recorded.
+   * - UNAVAILABLE: it cannot be written.
+   */
+  annotateSession(
+    request: AnnotateSessionRequest,
+    callback: (error: ServiceError | null, response: AnnotateSessionResponse) => void,
+  ): ClientUnaryCall;
+  annotateSession(
+    request: AnnotateSessionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: AnnotateSessionResponse) => void,
+  ): ClientUnaryCall;
+  annotateSession(
+    request: AnnotateSessionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: AnnotateSessionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Cursors of the recording that is replayed, by run and recorded session: those that a session is
+   * bound to, and those that were moved.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: page_size is negative, or page_token is none of this call's.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  listCursors(
+    request: ListCursorsRequest,
+    callback: (error: ServiceError | null, response: ListCursorsResponse) => void,
+  ): ClientUnaryCall;
+  listCursors(
+    request: ListCursorsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListCursorsResponse) => void,
+  ): ClientUnaryCall;
+  listCursors(
+    request: ListCursorsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListCursorsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * One cursor.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty.
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  getCursor(
+    request: GetCursorRequest,
+    callback: (error: ServiceError | null, response: GetCursorResponse) => void,
+  ): ClientUnaryCall;
+  getCursor(
+    request: GetCursorRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetCursorResponse) => void,
+  ): ClientUnaryCall;
+  getCursor(
+    request: GetCursorRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetCursorResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Moves a cursor: records before the position count as used, the others are free. Records that are
+   * being given at this moment are left to those who give them.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: session is empty, or position is negative or beyond the end.
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - ABORTED: the cursor does not stand at expected_position.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  seekCursor(
+    request: SeekCursorRequest,
+    callback: (error: ServiceError | null, response: SeekCursorResponse) => void,
+  ): ClientUnaryCall;
+  seekCursor(
+    request: SeekCursorRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SeekCursorResponse) => void,
+  ): ClientUnaryCall;
+  seekCursor(
+    request: SeekCursorRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SeekCursorResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Moves a session's cursor, or all of a run, back to the start. Of a whole run, who is bound to what
+   * is forgotten too.
+   *
+   * Status codes:
+   * - OK
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed.
+   * - UNAVAILABLE: a lane did not answer.
+   */
+  resetCursors(
+    request: ResetCursorsRequest,
+    callback: (error: ServiceError | null, response: ResetCursorsResponse) => void,
+  ): ClientUnaryCall;
+  resetCursors(
+    request: ResetCursorsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ResetCursorsResponse) => void,
+  ): ClientUnaryCall;
+  resetCursors(
+    request: ResetCursorsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ResetCursorsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Takes a session's cursor over to a session of another run, which is begun if need be: it asks for
+   * the same recorded session and stands at the same place. Each goes on by itself from there.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: a session is empty, or both runs are the same.
+   * - NOT_FOUND: there is no such run, or no such session in it.
+   * - FAILED_PRECONDITION: nothing is replayed, or in the other run one of the two is taken.
+   * - RESOURCE_EXHAUSTED: there are too many runs.
+   */
+  forkCursor(
+    request: ForkCursorRequest,
+    callback: (error: ServiceError | null, response: ForkCursorResponse) => void,
+  ): ClientUnaryCall;
+  forkCursor(
+    request: ForkCursorRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ForkCursorResponse) => void,
+  ): ClientUnaryCall;
+  forkCursor(
+    request: ForkCursorRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ForkCursorResponse) => void,
   ): ClientUnaryCall;
   /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
@@ -4979,6 +7966,10 @@ function longToNumber(int64: { toString(): string }): number {
     throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
   }
   return num;
+}
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function isSet(value: any): boolean {
