@@ -2,7 +2,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { move, transferableSymbol, valueSymbol, workerData } from 'piscina'
 import { RolltapeError } from '../src/errors.ts'
-import { tapedAnswer } from '../src/replay/answer.ts'
+import { tapedAnswer, withRecordedHead } from '../src/replay/answer.ts'
 import type { LinePosition, PlayTask, PlayedAnswer } from '../src/replay/answer.ts'
 import { explainMiss } from '../src/replay/explain-task.ts'
 import { canonicalKey } from '../src/replay/key.ts'
@@ -48,7 +48,8 @@ function answerOf(
   const protocol = protocolOf(exchange.begin.method, exchange.begin.target)
   const isOwn = protocol !== 'openai.chat' && protocol !== 'openai.completions'
   if (form.single && isOwn) return tapedAnswer(exchange)
-  return shapeAnswer(deriveRecord(exchange).line.toString('utf8'), form)
+  const shaped = shapeAnswer(deriveRecord(exchange).line.toString('utf8'), form)
+  return typeof shaped === 'string' ? shaped : withRecordedHead(shaped, exchange)
 }
 
 /** The record of an exchange of a tape that has no file of records. */

@@ -70,6 +70,17 @@ function withoutRedacted(pairs: readonly (readonly [string, string])[]): string[
   return pairs.flatMap(([name, value]) => (value === REDACTION ? [] : [name, value]))
 }
 
+/** Headers that tell of a body's bytes: of no use where the body is made anew. */
+const OF_THE_BYTES = /^(?:content-.*|transfer-encoding|cache-control|etag|trailer|.*digest)$/i
+
+/** An answer made anew with the other headers of the one that was recorded. */
+export function withRecordedHead(answer: PlayedAnswer, { head }: TapedExchange): PlayedAnswer {
+  if (head === undefined) return answer
+  const kept = head.headers.filter(([name]) => !OF_THE_BYTES.test(name))
+  const flat = [...withoutRedacted(kept), ...answer.head.flat]
+  return { ...answer, head: { ...answer.head, reason: head.reason, flat } }
+}
+
 /** An answer off the tape as it was; a text says why there is none. */
 export function tapedAnswer({
   interim,
