@@ -3,13 +3,16 @@
  */
 import type { EffectiveOption } from '../options/effective.ts'
 import type { Mode as ModeName } from '../mode.ts'
+import type { SessionOverride } from '../options/overrides.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import type { Verdict as Counted } from '../replay/verdict.ts'
+import { formatPace } from '../replay/pace.ts'
 import type { WatchItem } from '../supervisor/exchange-watch.ts'
+import type { Switched } from '../supervisor/supervisor.ts'
 import type { WatchedEnd, WatchedRecord } from '../supervisor/watched.ts'
 import type { Outcome as OutcomeName } from '../trajectory/record.ts'
 import type { Duration } from './gen/google/protobuf/duration.ts'
-import { Mode, Origin, Outcome, State } from './gen/rolltape/control/v1/control.ts'
+import { Mode, Origin, Outcome, Shape, State } from './gen/rolltape/control/v1/control.ts'
 import type {
   ConfigEntry,
   ExchangeEnded,
@@ -19,6 +22,8 @@ import type {
   RecordSummary,
   RecordingStatus as RecordingMessage,
   ReplayStatus as ReplayMessage,
+  SessionSettings,
+  SetModeResponse,
   Upstream,
   Verdict,
   WatchExchangesResponse,
@@ -40,6 +45,12 @@ export const MODE = {
   hybrid: Mode.HYBRID,
   verify: Mode.VERIFY,
 } as const satisfies Record<ModeName, Mode>
+
+/** A shape on the wire. */
+export const SHAPE = {
+  recorded: Shape.RECORDED,
+  single: Shape.SINGLE,
+} as const satisfies Record<NonNullable<SessionOverride['shape']>, Shape>
 
 /** A state on the wire. */
 export const STATE = {
@@ -95,6 +106,30 @@ export function statusMessage(status: Status): GetStatusResponse {
     recording: status.recording && recordingMessage(status.recording),
     replay: status.replay && replayMessage(status.replay),
     counters: { ...counters },
+  }
+}
+
+/** What a switch came to, for the process or for a session. */
+export function switchMessage(
+  { previousMode, mode, modes }: Switched,
+  session: string,
+): SetModeResponse {
+  const own = modes.overrides.get(session)
+  return {
+    previousMode: MODE[previousMode],
+    mode: MODE[mode],
+    generation: modes.generation,
+    settings: own && settingsMessage(own),
+  }
+}
+
+/** What a session has of its own. */
+export function settingsMessage(own: SessionOverride): SessionSettings {
+  return {
+    mode: own.mode === undefined ? Mode.UNSPECIFIED : MODE[own.mode],
+    pace: own.pace === undefined ? '' : formatPace(own.pace),
+    shape: own.shape === undefined ? Shape.UNSPECIFIED : SHAPE[own.shape],
+    replayTurns: own.replayTurns,
   }
 }
 

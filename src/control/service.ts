@@ -4,7 +4,7 @@
  */
 import { RolltapeError } from '../errors.ts'
 import { effectiveOptions } from '../options/effective.ts'
-import { drainTimeoutMs, outcomesOf, pageOf, pathOf } from './arguments.ts'
+import { drainTimeoutMs, outcomesOf, pageOf, pathOf, switchOf } from './arguments.ts'
 import { Calls } from './calls.ts'
 import type { OnFault } from './calls.ts'
 import type {
@@ -16,6 +16,8 @@ import type {
   GetStatusResponse,
   ListUpstreamsRequest,
   ListUpstreamsResponse,
+  SetModeRequest,
+  SetModeResponse,
   ShutdownRequest,
   ShutdownResponse,
   WatchExchangesRequest,
@@ -27,6 +29,7 @@ import {
   explainMessage,
   recordingMessage,
   statusMessage,
+  switchMessage,
   upstreamMessage,
 } from './messages.ts'
 import type { ControlTarget } from './target.ts'
@@ -40,6 +43,7 @@ export function controlService(target: ControlTarget, onFault: OnFault): Control
   return {
     getStatus: calls.unary(() => service.getStatus()),
     getConfig: calls.unary(() => service.getConfig()),
+    setMode: calls.unary((request) => service.setMode(request)),
     flushRecording: calls.unary((_, signal) => service.flushRecording(signal)),
     listUpstreams: calls.unary((request) => service.listUpstreams(request)),
     explainRequest: calls.unary((request, signal) => service.explainRequest(request, signal)),
@@ -61,6 +65,10 @@ class Service {
 
   getConfig(): GetConfigResponse {
     return { entries: effectiveOptions(this.#target.config).map(configMessage) }
+  }
+
+  async setMode(request: SetModeRequest): Promise<SetModeResponse> {
+    return switchMessage(await this.#target.switch(switchOf(request)), request.session)
   }
 
   async flushRecording(signal: AbortSignal): Promise<FlushRecordingResponse> {

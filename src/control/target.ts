@@ -9,6 +9,7 @@ import type { RolltapeConfig } from '../options.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import type { Verdict } from '../replay/verdict.ts'
 import type { Watcher } from '../supervisor/exchange-watch.ts'
+import type { Switch, Switched } from '../supervisor/supervisor.ts'
 
 /** How far a rolltape is in its life. */
 export type RunState = 'serving' | 'recovering' | 'draining'
@@ -105,6 +106,8 @@ export interface ControlTarget {
   /** What is done with requests now. */
   readonly mode: Mode
   status(): Promise<Status>
+  /** Switches modes, and opens the files they need. */
+  switch(change: Switch): Promise<Switched>
   /** A barrier: what was over before has its record. */
   flush(signal: AbortSignal): Promise<RecordingStatus>
   /** By base URL. */

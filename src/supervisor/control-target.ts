@@ -1,22 +1,18 @@
 /**
- * A running supervisor as the control API steers it: what its lanes, recording and replay tell,
- * put together. A lane or an appender that does not answer is waited for half a second, no longer.
+ * A running supervisor as the control API steers it: each call's work, bounded and in plain types.
+ * How the parts are is asked by `probe.ts`.
  */
-import { setTimeout } from 'node:timers/promises'
 import type {
   AskedRequest,
   ControlTarget,
   Counters,
-  LaneStatus,
   RecordingStatus,
-  ReplayStatus,
   Status,
   Stopping,
   UpstreamStatus,
 } from '../control/target.ts'
 import { RolltapeError } from '../errors.ts'
-import type { LaneState } from '../lane/state.ts'
-import { EXPLAINED_AT_ONCE_MAX, FLUSHES_AT_ONCE_MAX, STATE_WAIT_MS_MAX } from '../limits.ts'
+import { EXPLAINED_AT_ONCE_MAX, FLUSHES_AT_ONCE_MAX } from '../limits.ts'
 import { forwards } from '../mode.ts'
 import type { Mode } from '../mode.ts'
 import type { RolltapeConfig } from '../options.ts'
@@ -26,8 +22,9 @@ import { keyHead } from '../replay/key.ts'
 import { version } from '../version.ts'
 import { explainAside } from './explain-aside.ts'
 import type { Watcher } from './exchange-watch.ts'
+import { Probe, upstreamsOf } from './probe.ts'
 import type { CounterName } from './shared.ts'
-import type { Supervisor } from './supervisor.ts'
+import type { Supervisor, Switch, Switched } from './supervisor.ts'
 import { modesOfAll } from './switching.ts'
 
 /** What the target needs of whoever runs the supervisor. */
@@ -54,6 +51,7 @@ const COUNTED = [
 export class SupervisorTarget implements ControlTarget {
   readonly config: RolltapeConfig
   readonly #supervisor: Supervisor
+  readonly #probe: Probe
   readonly #owner: TargetOwner
   readonly #startedAtMs = Date.now()
   readonly #sinceMs = performance.now()
@@ -64,6 +62,7 @@ export class SupervisorTarget implements ControlTarget {
 
   constructor(supervisor: Supervisor, config: RolltapeConfig, owner: TargetOwner) {
     this.#supervisor = supervisor
+    this.#probe = new Probe(supervisor)
     this.config = config
     this.#owner = owner
   }
@@ -78,8 +77,8 @@ export class SupervisorTarget implements ControlTarget {
 
   async status(): Promise<Status> {
     const supervisor = this.#supervisor
-    const states = await this.#states()
-    const recording = await this.#recording(states)
+    const states = await this.#probe.states()
+    const recording = await this.#probe.recording(states)
     const serves = supervisor.serves ? 'serving' : 'recovering'
     const { mode, generation } = supervisor.modes
     return {
@@ -91,13 +90,17 @@ export class SupervisorTarget implements ControlTarget {
       generation,
       url: this.#owner.url,
       pid: process.pid,
-      lanes: states.map((state, lane) => this.#lane(state, lane)),
+      lanes: this.#probe.lanes(states),
       recording,
-      replay: this.#replay(),
+      replay: this.#probe.replay(),
       counters: Object.fromEntries(
         COUNTED.map((name) => [name, supervisor.counter(name)]),
       ) as unknown as Counters,
     }
+  }
+
+  switch(change: Switch): Promise<Switched> {
+    return this.#supervisor.switch(change)
   }
 
   async flush(signal: AbortSignal): Promise<RecordingStatus> {
@@ -117,7 +120,7 @@ export class SupervisorTarget implements ControlTarget {
       // What a lane that died had left is known once its successor answers.
       const flushed = Promise.all(asks).then(() => recording.recovered())
       await Promise.race([flushed, aborted(signal)])
-      const after = await this.#recording(await this.#states())
+      const after = await this.#probe.recording(await this.#probe.states())
       if (after === undefined) throw new TypeError('a recording was flushed and is gone')
       return after
     } finally {
@@ -136,16 +139,8 @@ export class SupervisorTarget implements ControlTarget {
         },
       )
     }
-    const byBase = new Map<string, UpstreamStatus>()
-    const named = proxyBaseUrl.length > 0 ? proxyBaseUrl : [...proxyRules.values()]
-    for (const baseUrl of named) byBase.set(baseUrl, { ...UNASKED, baseUrl })
-    for (const state of await this.#states()) {
-      for (const told of state?.upstreams ?? []) {
-        const known = byBase.get(told.baseUrl) ?? { ...UNASKED, baseUrl: told.baseUrl }
-        byBase.set(told.baseUrl, sum(known, told))
-      }
-    }
-    return [...byBase.values()].sort((a, b) => (a.baseUrl < b.baseUrl ? -1 : 1))
+    const named = proxyBaseUrl.length > 0 ? proxyBaseUrl : proxyRules.values()
+    return upstreamsOf(await this.#probe.states(), named)
   }
 
   async explain(asked: AskedRequest, signal: AbortSignal): Promise<ExplainedRequest> {
@@ -181,92 +176,9 @@ export class SupervisorTarget implements ControlTarget {
     return { ...this.#stopping, inFlight: this.#supervisor.counter('inFlight') }
   }
 
-  /** What each lane says; undefined for one that does not answer in time. */
-  #states(): Promise<(LaneState | undefined)[]> {
-    const { lanes } = this.#supervisor
-    const asks = Array.from({ length: lanes }, (_, lane) =>
-      inTime(this.#supervisor.ask(lane, 'state', null)),
-    )
-    return Promise.all(asks)
-  }
-
-  #lane(state: LaneState | undefined, lane: number): LaneStatus {
-    const counters = this.#supervisor.laneCounters(lane)
-    return {
-      lane,
-      inFlight: state?.inFlight ?? counters.get('inFlight'),
-      eventLoopDelayMs: counters.get('loopDelayMs'),
-      eventLoopUtilization: counters.get('loopUtilization'),
-      responsive: state !== undefined,
-    }
-  }
-
-  async #recording(
-    states: readonly (LaneState | undefined)[],
-  ): Promise<RecordingStatus | undefined> {
-    const { recording, lastTrouble } = this.#supervisor
-    if (recording === undefined) return undefined
-    const records = await inTime(recording.records())
-    const tapes = states.flatMap((state) => state?.tape ?? [])
-    const total = (of: (tape: (typeof tapes)[number]) => number): number =>
-      tapes.reduce((all, tape) => all + of(tape), 0)
-    return {
-      file: recording.file,
-      tapeFolder: recording.folder,
-      segments: tapes.map((tape) => tape.segment),
-      tapeBytes: total((tape) => tape.bytes),
-      recordBytes: records?.bytes ?? 0,
-      records: records?.lines ?? 0,
-      lagExchanges: total((tape) => tape.lagExchanges),
-      lagBytes: total((tape) => tape.lagBytes),
-      lastError: tapes.find((tape) => tape.trouble !== null)?.trouble ?? lastTrouble,
-      writable: tapes.every((tape) => tape.writable),
-    }
-  }
-
-  #replay(): ReplayStatus | undefined {
-    const { replay, verdict } = this.#supervisor
-    if (replay === undefined || verdict === undefined) return undefined
-    return {
-      file: replay.file,
-      records: replay.source.index.count,
-      sessions: replay.source.index.sessions.length,
-      egress: this.#supervisor.counter('egress'),
-      verdict,
-    }
-  }
-
   #nothing(what: string, flag: string): RolltapeError {
     const message = `mode is ${this.#supervisor.modes.mode}, and nothing is ${what}`
     return new RolltapeError('wrong_state', message, { hint: `start rolltape with ${flag}` })
-  }
-}
-
-const UNASKED = { inFlight: 0, requests: 0, failures: 0, lastError: undefined }
-
-function sum(one: UpstreamStatus, other: UpstreamStatus): UpstreamStatus {
-  const [a, b] = [one.lastError, other.lastError]
-  return {
-    baseUrl: one.baseUrl,
-    inFlight: one.inFlight + other.inFlight,
-    requests: one.requests + other.requests,
-    failures: one.failures + other.failures,
-    lastError: (a?.atMs ?? 0) > (b?.atMs ?? 0) ? a : b,
-  }
-}
-
-/** The answer, or undefined when it does not come in time or whoever was asked is gone. */
-async function inTime<T>(answer: Promise<T>): Promise<T | undefined> {
-  const over = new AbortController()
-  const late = setTimeout(STATE_WAIT_MS_MAX, undefined, { signal: over.signal }).catch(
-    () => undefined,
-  )
-  try {
-    return await Promise.race([answer, late])
-  } catch {
-    return undefined
-  } finally {
-    over.abort()
   }
 }
 

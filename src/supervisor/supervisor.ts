@@ -25,7 +25,7 @@ import { RotationClock } from './rotation-clock.ts'
 import { freeClaims, openReplay, verdictOf } from './replay.ts'
 import { countersOf, makeCounters, WatchFlag } from './shared.ts'
 import type { CounterName, LaneCounters } from './shared.ts'
-import { changeModes, endsLive, modesOfAll, onMissOf } from './switching.ts'
+import { changeModes, endsLive, modeOf, modesOfAll, onMissOf } from './switching.ts'
 import type { Means, ModeChange, Modes } from './switching.ts'
 
 /** How bringing it down went. */
@@ -50,7 +50,9 @@ export interface Switch extends ModeChange {
 
 /** What a switch came to. */
 export interface Switched {
+  /** Of the session, where one was named. */
   readonly previousMode: Mode
+  readonly mode: Mode
   readonly modes: Modes
 }
 
@@ -322,7 +324,8 @@ export class Supervisor {
     const isNewReplay = replay !== before.replay
     await this.#lanes.askAll('serve', (lane) => this.#order(lane, isNewReplay))
     if (left !== undefined) this.#recordings.leave(left)
-    return { previousMode: before.modes.mode, modes }
+    const session = change.session?.id
+    return { previousMode: modeOf(before.modes, session), mode: modeOf(modes, session), modes }
   }
 
   #loaded(replay: LaneReplay | undefined, file: string | undefined): void {

@@ -21,7 +21,7 @@ export interface Modes {
 export interface ModeChange {
   /** For the process, or for the session that is named. */
   readonly mode?: Mode
-  /** What the session has of its own from now on; null takes all of it back. */
+  /** What the session gets of its own, beside what it has; null takes all of it back. */
   readonly session?: { readonly id: string; readonly own: SessionOverride | null }
   /** The generation the caller has seen; a switch by somebody else in between refuses this one. */
   readonly expectedGeneration?: number
@@ -63,6 +63,11 @@ export function modesOfAll({ mode, overrides }: Omit<Modes, 'generation'>): Mode
   return [...new Set([mode, ...own])]
 }
 
+/** The mode that a session is served in; without one, that of sessions which have none of their own. */
+export function modeOf({ mode, overrides }: Modes, session: string | undefined): Mode {
+  return (session === undefined ? undefined : overrides.get(session)?.mode) ?? mode
+}
+
 /** What a miss in `hybrid` comes to where the configuration does not say. */
 export function onMissOf(
   { onMiss }: RolltapeConfig,
@@ -83,7 +88,7 @@ function withOwn(
 ): ReadonlyMap<string, SessionOverride> {
   const next = new Map(overrides)
   if (own === null) next.delete(id)
-  else next.set(id, own)
+  else next.set(id, { ...overrides.get(id), ...own })
   if (next.size > SESSION_OVERRIDES_MAX) {
     throw new RolltapeError(
       'over_capacity',

@@ -7,6 +7,7 @@ import { Command } from 'commander'
 import type { Terminal } from '../terminal.ts'
 import { EXIT_HELP } from './connection.ts'
 import { explainVerb, upstreamsVerb } from './look.ts'
+import { modeVerb } from './mode.ts'
 import { configVerb, statusVerb } from './status.ts'
 import { flushVerb, shutdownVerb } from './steer.ts'
 import { tailVerb } from './tail.ts'
@@ -18,6 +19,7 @@ ROLLTAPE_CONTROL_TOKEN_FILE names, else the one that the state file tells of.
 
   rolltape ctl status --watch
   rolltape ctl tail --failed --session task-7
+  rolltape ctl mode replay --session task-7 --pace x4
   rolltape ctl flush && wc -l runs/a.jsonl
   rolltape ctl --help, rolltape ctl tail --help
 ${EXIT_HELP}`
@@ -32,6 +34,7 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
   const verbs = [
     statusVerb,
     configVerb,
+    modeVerb,
     flushVerb,
     shutdownVerb,
     upstreamsVerb,

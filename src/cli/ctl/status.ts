@@ -15,9 +15,9 @@ import type {
   ReplayStatus,
 } from '../../control/gen/rolltape/control/v1/control.ts'
 import { formatBytes, formatMs, Table } from '../table.ts'
-import { EXIT, printable, say, type Terminal } from '../terminal.ts'
+import { EXIT, say, type Terminal } from '../terminal.ts'
 import { addConnection, Connection, type ConnectionFlags } from './connection.ts'
-import { facts, ms, sayJson } from './output.ts'
+import { facts, ms, sayJson, word } from './output.ts'
 
 /** Between two looks of `--watch`. */
 const WATCH_MS = 1_000
@@ -128,9 +128,4 @@ function configLines({ entries }: GetConfigResponse, all: boolean): string[] {
     .map(({ key, value, origin }) => [key, word(originToJSON(origin)), JSON.stringify(value)])
     .filter(([, origin]) => all || origin !== 'default')
   return [OPTIONS.header(), ...shown.map((row) => OPTIONS.row(row.map((cell) => cell ?? '')))]
-}
-
-/** `MODE_RECORD` as people write it: `record`. */
-function word(name: string): string {
-  return printable(name.replace(/^[A-Z]+_/, '').toLowerCase())
 }

@@ -95,6 +95,53 @@ export function modeToJSON(object: Mode): string {
   }
 }
 
+/** In how many pieces a recorded stream is given. */
+export const Shape = {
+  /** UNSPECIFIED - Not said. */
+  UNSPECIFIED: 0,
+  /** RECORDED - In the chunks that were recorded. */
+  RECORDED: 1,
+  /** SINGLE - In one chunk and the mark. */
+  SINGLE: 2,
+} as const;
+
+export type Shape = typeof Shape[keyof typeof Shape];
+
+export namespace Shape {
+  export type UNSPECIFIED = typeof Shape.UNSPECIFIED;
+  export type RECORDED = typeof Shape.RECORDED;
+  export type SINGLE = typeof Shape.SINGLE;
+}
+
+export function shapeFromJSON(object: any): Shape {
+  switch (object) {
+    case 0:
+    case "SHAPE_UNSPECIFIED":
+      return Shape.UNSPECIFIED;
+    case 1:
+    case "SHAPE_RECORDED":
+      return Shape.RECORDED;
+    case 2:
+    case "SHAPE_SINGLE":
+      return Shape.SINGLE;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum Shape");
+  }
+}
+
+export function shapeToJSON(object: Shape): string {
+  switch (object) {
+    case Shape.UNSPECIFIED:
+      return "SHAPE_UNSPECIFIED";
+    case Shape.RECORDED:
+      return "SHAPE_RECORDED";
+    case Shape.SINGLE:
+      return "SHAPE_SINGLE";
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum Shape");
+  }
+}
+
 /** How far a rolltape is in its life. */
 export const State = {
   /** UNSPECIFIED - Not said. */
@@ -336,7 +383,7 @@ export interface GetStatusResponse {
   state: State;
   /** What is done with requests. */
   mode: Mode;
-  /** Counts switches of the mode, from 1. */
+  /** Counts switches of modes, files and configuration, from 1. */
   generation: number;
   /** Where clients point their base URL. */
   url: string;
@@ -487,6 +534,57 @@ export interface ConfigEntry {
     | undefined;
   /** Where the value came from. */
   origin: Origin;
+}
+
+/** Asks for another mode. */
+export interface SetModeRequest {
+  /** What is to be done with requests; may be left out where settings of a session are given. */
+  mode: Mode;
+  /** The session that it is for; empty is the process: all sessions that have no mode of their own. */
+  session: string;
+  /**
+   * How fast the session's recorded answers come: `instant`, `original`, `x<factor>` or
+   * `ttft=<ms>,tps=<n>`; empty leaves it as it is.
+   */
+  pace: string;
+  /** In how many pieces they come. */
+  shape: Shape;
+  /** How many turns of the session are replayed; later ones go live. */
+  replayTurns?:
+    | number
+    | undefined;
+  /** Takes back everything that the session has of its own; comes alone with session. */
+  clear: boolean;
+  /** The recording to answer from, a path that rolltape sees; empty leaves the one that is loaded. */
+  replayFile: string;
+  /** The file to record to from now on; empty leaves the one that is written. */
+  recordingFile: string;
+  /** The generation that the caller has seen; a switch by somebody else since then refuses this one. */
+  expectedGeneration?: number | undefined;
+}
+
+/** The mode that was reached. */
+export interface SetModeResponse {
+  /** What was done with requests before: of the session, where one was named. */
+  previousMode: Mode;
+  /** What is done now: of the session, where one was named. */
+  mode: Mode;
+  /** Counts switches. */
+  generation: number;
+  /** What the session has of its own now; not set when it has nothing, or none was named. */
+  settings: SessionSettings | undefined;
+}
+
+/** What a session has of its own. What is not set is as for all sessions. */
+export interface SessionSettings {
+  /** What is done with its requests. */
+  mode: Mode;
+  /** How fast its recorded answers come. */
+  pace: string;
+  /** In how many pieces they come. */
+  shape: Shape;
+  /** How many of its turns are replayed. */
+  replayTurns?: number | undefined;
 }
 
 /** Asks for a barrier. */
@@ -2336,6 +2434,473 @@ export const ConfigEntry: MessageFns<ConfigEntry> = {
     message.key = object.key ?? "";
     message.value = object.value === undefined ? undefined : object.value;
     message.origin = object.origin ?? 0;
+    return message;
+  },
+};
+
+function createBaseSetModeRequest(): SetModeRequest {
+  return {
+    mode: 0,
+    session: "",
+    pace: "",
+    shape: 0,
+    replayTurns: undefined,
+    clear: false,
+    replayFile: "",
+    recordingFile: "",
+    expectedGeneration: undefined,
+  };
+}
+
+export const SetModeRequest: MessageFns<SetModeRequest> = {
+  encode(message: SetModeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.mode !== 0) {
+      writer.uint32(8).int32(message.mode);
+    }
+    if (message.session !== "") {
+      writer.uint32(18).string(message.session);
+    }
+    if (message.pace !== "") {
+      writer.uint32(26).string(message.pace);
+    }
+    if (message.shape !== 0) {
+      writer.uint32(32).int32(message.shape);
+    }
+    if (message.replayTurns !== undefined) {
+      writer.uint32(40).int64(message.replayTurns);
+    }
+    if (message.clear !== false) {
+      writer.uint32(48).bool(message.clear);
+    }
+    if (message.replayFile !== "") {
+      writer.uint32(58).string(message.replayFile);
+    }
+    if (message.recordingFile !== "") {
+      writer.uint32(66).string(message.recordingFile);
+    }
+    if (message.expectedGeneration !== undefined) {
+      writer.uint32(72).int64(message.expectedGeneration);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetModeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetModeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pace = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.shape = reader.int32() as any;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.replayTurns = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.clear = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.replayFile = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.recordingFile = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.expectedGeneration = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetModeRequest {
+    return {
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      session: isSet(object.session) ? globalThis.String(object.session) : "",
+      pace: isSet(object.pace) ? globalThis.String(object.pace) : "",
+      shape: isSet(object.shape) ? shapeFromJSON(object.shape) : 0,
+      replayTurns: isSet(object.replayTurns)
+        ? globalThis.Number(object.replayTurns)
+        : isSet(object.replay_turns)
+        ? globalThis.Number(object.replay_turns)
+        : undefined,
+      clear: isSet(object.clear) ? globalThis.Boolean(object.clear) : false,
+      replayFile: isSet(object.replayFile)
+        ? globalThis.String(object.replayFile)
+        : isSet(object.replay_file)
+        ? globalThis.String(object.replay_file)
+        : "",
+      recordingFile: isSet(object.recordingFile)
+        ? globalThis.String(object.recordingFile)
+        : isSet(object.recording_file)
+        ? globalThis.String(object.recording_file)
+        : "",
+      expectedGeneration: isSet(object.expectedGeneration)
+        ? globalThis.Number(object.expectedGeneration)
+        : isSet(object.expected_generation)
+        ? globalThis.Number(object.expected_generation)
+        : undefined,
+    };
+  },
+
+  toJSON(message: SetModeRequest): unknown {
+    const obj: any = {};
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    if (message.pace !== undefined) {
+      obj.pace = message.pace;
+    }
+    if (message.shape !== undefined) {
+      obj.shape = shapeToJSON(message.shape);
+    }
+    if (message.replayTurns !== undefined) {
+      obj.replayTurns = Math.round(message.replayTurns);
+    }
+    if (message.clear !== undefined) {
+      obj.clear = message.clear;
+    }
+    if (message.replayFile !== undefined) {
+      obj.replayFile = message.replayFile;
+    }
+    if (message.recordingFile !== undefined) {
+      obj.recordingFile = message.recordingFile;
+    }
+    if (message.expectedGeneration !== undefined) {
+      obj.expectedGeneration = Math.round(message.expectedGeneration);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetModeRequest>): SetModeRequest {
+    return SetModeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetModeRequest>): SetModeRequest {
+    const message = createBaseSetModeRequest();
+    message.mode = object.mode ?? 0;
+    message.session = object.session ?? "";
+    message.pace = object.pace ?? "";
+    message.shape = object.shape ?? 0;
+    message.replayTurns = object.replayTurns ?? undefined;
+    message.clear = object.clear ?? false;
+    message.replayFile = object.replayFile ?? "";
+    message.recordingFile = object.recordingFile ?? "";
+    message.expectedGeneration = object.expectedGeneration ?? undefined;
+    return message;
+  },
+};
+
+function createBaseSetModeResponse(): SetModeResponse {
+  return { previousMode: 0, mode: 0, generation: 0, settings: undefined };
+}
+
+export const SetModeResponse: MessageFns<SetModeResponse> = {
+  encode(message: SetModeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.previousMode !== 0) {
+      writer.uint32(8).int32(message.previousMode);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(16).int32(message.mode);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(24).int64(message.generation);
+    }
+    if (message.settings !== undefined) {
+      SessionSettings.encode(message.settings, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetModeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetModeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.previousMode = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.settings = SessionSettings.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetModeResponse {
+    return {
+      previousMode: isSet(object.previousMode)
+        ? modeFromJSON(object.previousMode)
+        : isSet(object.previous_mode)
+        ? modeFromJSON(object.previous_mode)
+        : 0,
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      generation: isSet(object.generation) ? globalThis.Number(object.generation) : 0,
+      settings: isSet(object.settings) ? SessionSettings.fromJSON(object.settings) : undefined,
+    };
+  },
+
+  toJSON(message: SetModeResponse): unknown {
+    const obj: any = {};
+    if (message.previousMode !== undefined) {
+      obj.previousMode = modeToJSON(message.previousMode);
+    }
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.generation !== undefined) {
+      obj.generation = Math.round(message.generation);
+    }
+    if (message.settings !== undefined) {
+      obj.settings = SessionSettings.toJSON(message.settings);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetModeResponse>): SetModeResponse {
+    return SetModeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetModeResponse>): SetModeResponse {
+    const message = createBaseSetModeResponse();
+    message.previousMode = object.previousMode ?? 0;
+    message.mode = object.mode ?? 0;
+    message.generation = object.generation ?? 0;
+    message.settings = (object.settings !== undefined && object.settings !== null)
+      ? SessionSettings.fromPartial(object.settings)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSessionSettings(): SessionSettings {
+  return { mode: 0, pace: "", shape: 0, replayTurns: undefined };
+}
+
+export const SessionSettings: MessageFns<SessionSettings> = {
+  encode(message: SessionSettings, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.mode !== 0) {
+      writer.uint32(8).int32(message.mode);
+    }
+    if (message.pace !== "") {
+      writer.uint32(18).string(message.pace);
+    }
+    if (message.shape !== 0) {
+      writer.uint32(24).int32(message.shape);
+    }
+    if (message.replayTurns !== undefined) {
+      writer.uint32(32).int64(message.replayTurns);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SessionSettings {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSessionSettings();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pace = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.shape = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.replayTurns = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SessionSettings {
+    return {
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      pace: isSet(object.pace) ? globalThis.String(object.pace) : "",
+      shape: isSet(object.shape) ? shapeFromJSON(object.shape) : 0,
+      replayTurns: isSet(object.replayTurns)
+        ? globalThis.Number(object.replayTurns)
+        : isSet(object.replay_turns)
+        ? globalThis.Number(object.replay_turns)
+        : undefined,
+    };
+  },
+
+  toJSON(message: SessionSettings): unknown {
+    const obj: any = {};
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.pace !== undefined) {
+      obj.pace = message.pace;
+    }
+    if (message.shape !== undefined) {
+      obj.shape = shapeToJSON(message.shape);
+    }
+    if (message.replayTurns !== undefined) {
+      obj.replayTurns = Math.round(message.replayTurns);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SessionSettings>): SessionSettings {
+    return SessionSettings.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SessionSettings>): SessionSettings {
+    const message = createBaseSessionSettings();
+    message.mode = object.mode ?? 0;
+    message.pace = object.pace ?? "";
+    message.shape = object.shape ?? 0;
+    message.replayTurns = object.replayTurns ?? undefined;
     return message;
   },
 };
@@ -4580,6 +5145,32 @@ export const ControlServiceService = {
     responseDeserialize: (value: Buffer): GetConfigResponse => GetConfigResponse.decode(value),
   },
   /**
+   * Serves in another mode: all sessions that have none of their own, or one session. Also opens the
+   * files that the mode needs. Answers once every lane has acknowledged it: what is accepted after the
+   * answer is served in the new mode, what was accepted before keeps its own to its end.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: mode is unspecified although no setting of a session is given, or unknown;
+   *   session, pace, shape or replay_turns cannot be; settings come without a session, or with clear.
+   * - NOT_FOUND: there is no such replay file.
+   * - FAILED_PRECONDITION: the mode lacks an upstream or a file; both files are one recording; the
+   *   recording cannot be written, or another process writes it.
+   * - ABORTED: expected_generation is not the generation: somebody else has switched.
+   * - RESOURCE_EXHAUSTED: too many sessions have settings of their own.
+   * - DATA_LOSS: the replay file cannot be read.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  setMode: {
+    path: "/rolltape.control.v1.ControlService/SetMode" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetModeRequest): Buffer => Buffer.from(SetModeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetModeRequest => SetModeRequest.decode(value),
+    responseSerialize: (value: SetModeResponse): Buffer => Buffer.from(SetModeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SetModeResponse => SetModeResponse.decode(value),
+  },
+  /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
    * safely as the durability asks for, and has its record in the file. Exchanges that are still
    * running are not waited for.
@@ -4698,6 +5289,24 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
    */
   getConfig: handleUnaryCall<GetConfigRequest, GetConfigResponse>;
   /**
+   * Serves in another mode: all sessions that have none of their own, or one session. Also opens the
+   * files that the mode needs. Answers once every lane has acknowledged it: what is accepted after the
+   * answer is served in the new mode, what was accepted before keeps its own to its end.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: mode is unspecified although no setting of a session is given, or unknown;
+   *   session, pace, shape or replay_turns cannot be; settings come without a session, or with clear.
+   * - NOT_FOUND: there is no such replay file.
+   * - FAILED_PRECONDITION: the mode lacks an upstream or a file; both files are one recording; the
+   *   recording cannot be written, or another process writes it.
+   * - ABORTED: expected_generation is not the generation: somebody else has switched.
+   * - RESOURCE_EXHAUSTED: too many sessions have settings of their own.
+   * - DATA_LOSS: the replay file cannot be read.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  setMode: handleUnaryCall<SetModeRequest, SetModeResponse>;
+  /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
    * safely as the durability asks for, and has its record in the file. Exchanges that are still
    * running are not waited for.
@@ -4795,6 +5404,38 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetConfigResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Serves in another mode: all sessions that have none of their own, or one session. Also opens the
+   * files that the mode needs. Answers once every lane has acknowledged it: what is accepted after the
+   * answer is served in the new mode, what was accepted before keeps its own to its end.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: mode is unspecified although no setting of a session is given, or unknown;
+   *   session, pace, shape or replay_turns cannot be; settings come without a session, or with clear.
+   * - NOT_FOUND: there is no such replay file.
+   * - FAILED_PRECONDITION: the mode lacks an upstream or a file; both files are one recording; the
+   *   recording cannot be written, or another process writes it.
+   * - ABORTED: expected_generation is not the generation: somebody else has switched.
+   * - RESOURCE_EXHAUSTED: too many sessions have settings of their own.
+   * - DATA_LOSS: the replay file cannot be read.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  setMode(
+    request: SetModeRequest,
+    callback: (error: ServiceError | null, response: SetModeResponse) => void,
+  ): ClientUnaryCall;
+  setMode(
+    request: SetModeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SetModeResponse) => void,
+  ): ClientUnaryCall;
+  setMode(
+    request: SetModeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SetModeResponse) => void,
   ): ClientUnaryCall;
   /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
