@@ -16,6 +16,7 @@ import type {
   GetStatusResponse,
   ListUpstreamsRequest,
   ListUpstreamsResponse,
+  RotateRecordingResponse,
   SetModeRequest,
   SetModeResponse,
   ShutdownRequest,
@@ -44,6 +45,7 @@ export function controlService(target: ControlTarget, onFault: OnFault): Control
     getStatus: calls.unary(() => service.getStatus()),
     getConfig: calls.unary(() => service.getConfig()),
     setMode: calls.unary((request) => service.setMode(request)),
+    rotateRecording: calls.unary(() => service.rotateRecording()),
     flushRecording: calls.unary((_, signal) => service.flushRecording(signal)),
     listUpstreams: calls.unary((request) => service.listUpstreams(request)),
     explainRequest: calls.unary((request, signal) => service.explainRequest(request, signal)),
@@ -69,6 +71,11 @@ class Service {
 
   async setMode(request: SetModeRequest): Promise<SetModeResponse> {
     return switchMessage(await this.#target.switch(switchOf(request)), request.session)
+  }
+
+  async rotateRecording(): Promise<RotateRecordingResponse> {
+    const { closed, current } = await this.#target.rotate()
+    return { closed: { ...closed }, current: { ...current } }
   }
 
   async flushRecording(signal: AbortSignal): Promise<FlushRecordingResponse> {

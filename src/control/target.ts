@@ -43,14 +43,34 @@ export interface LaneStatus {
 export interface RecordingStatus {
   readonly file: string
   readonly tapeFolder: string
+  /** The part that is written, from 1. */
+  readonly part: number
   readonly segments: readonly string[]
+  /** Since the start, like `records`, over all recordings. */
   readonly tapeBytes: number
+  /** Of the file, like `partRecords`. */
   readonly recordBytes: number
+  readonly partRecords: number
   readonly records: number
   readonly lagExchanges: number
   readonly lagBytes: number
   readonly lastError: string
   readonly writable: boolean
+}
+
+/** A part of a recording. */
+export interface RecordingPart {
+  readonly file: string
+  readonly records: number
+  /** From 1. */
+  readonly part: number
+}
+
+/** What a rotation did. */
+export interface Rotated {
+  readonly closed: RecordingPart
+  /** What is written now. */
+  readonly current: RecordingPart
 }
 
 /** How the replay is. */
@@ -108,6 +128,8 @@ export interface ControlTarget {
   status(): Promise<Status>
   /** Switches modes, and opens the files they need. */
   switch(change: Switch): Promise<Switched>
+  /** Closes the part that is written and begins the next. */
+  rotate(): Promise<Rotated>
   /** A barrier: what was over before has its record. */
   flush(signal: AbortSignal): Promise<RecordingStatus>
   /** By base URL. */

@@ -17,8 +17,6 @@ export interface LaneState {
 export interface LaneTape {
   /** The segment it writes to. */
   readonly segment: string
-  /** Bytes put on the tape since the lane's start. */
-  readonly bytes: number
   /** Why the tape, or the records, cannot be written now; null while they can. */
   readonly trouble: string | null
   /** False while the tape cannot be written. */

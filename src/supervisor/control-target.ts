@@ -7,6 +7,7 @@ import type {
   ControlTarget,
   Counters,
   RecordingStatus,
+  Rotated,
   Status,
   Stopping,
   UpstreamStatus,
@@ -101,6 +102,15 @@ export class SupervisorTarget implements ControlTarget {
 
   switch(change: Switch): Promise<Switched> {
     return this.#supervisor.switch(change)
+  }
+
+  async rotate(): Promise<Rotated> {
+    const { closed, file, part } = await this.#supervisor.rotate()
+    const records = (await this.#supervisor.records())?.partLines ?? 0
+    return {
+      closed: { file: closed.file, records: closed.lines, part: part - 1 },
+      current: { file, records, part },
+    }
   }
 
   async flush(signal: AbortSignal): Promise<RecordingStatus> {

@@ -51,7 +51,7 @@ export class Probe {
   async recording(states: LaneStates): Promise<RecordingStatus | undefined> {
     const { recording, lastTrouble } = this.#supervisor
     if (recording === undefined) return undefined
-    const records = await inTime(recording.records())
+    const records = await inTime(this.#supervisor.records())
     const tapes = states.flatMap((state) => state?.tape ?? [])
     const total = (of: (tape: (typeof tapes)[number]) => number): number =>
       tapes.reduce((all, tape) => all + of(tape), 0)
@@ -59,8 +59,10 @@ export class Probe {
       file: recording.file,
       tapeFolder: recording.folder,
       segments: tapes.map((tape) => tape.segment),
-      tapeBytes: total((tape) => tape.bytes),
+      part: recording.part,
+      tapeBytes: this.#supervisor.counter('tapedBytes'),
       recordBytes: records?.bytes ?? 0,
+      partRecords: records?.partLines ?? 0,
       records: records?.lines ?? 0,
       lagExchanges: total((tape) => tape.lagExchanges),
       lagBytes: total((tape) => tape.lagBytes),

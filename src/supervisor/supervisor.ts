@@ -17,6 +17,7 @@ import type { Verdict } from '../replay/verdict.ts'
 import type { LaneQuestion, LaneQuestions } from './lane-questions.ts'
 import { Admissions } from './admissions.ts'
 import type { AdmissionScope } from './admissions.ts'
+import type { AppenderState } from './appender-thread.ts'
 import { Lanes, autoLanes } from './lanes.ts'
 import type { LaneRules } from './lanes.ts'
 import type { Recording, RecoveryReport, Rotation } from './recording.ts'
@@ -153,6 +154,11 @@ export class Supervisor {
   /** The open recording; undefined when nothing is recorded. */
   get recording(): Recording | undefined {
     return this.#recordings.current
+  }
+
+  /** How far records are, see {@link Recordings.records}. */
+  records(): Promise<AppenderState | undefined> {
+    return this.#recordings.records()
   }
 
   /** The recording that is replayed, and its path; undefined when none is. */

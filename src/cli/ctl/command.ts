@@ -9,7 +9,7 @@ import { EXIT_HELP } from './connection.ts'
 import { explainVerb, upstreamsVerb } from './look.ts'
 import { modeVerb } from './mode.ts'
 import { configVerb, statusVerb } from './status.ts'
-import { flushVerb, shutdownVerb } from './steer.ts'
+import { flushVerb, rotateVerb, shutdownVerb } from './steer.ts'
 import { tailVerb } from './tail.ts'
 
 const HELP = `
@@ -35,6 +35,7 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
     statusVerb,
     configVerb,
     modeVerb,
+    rotateVerb,
     flushVerb,
     shutdownVerb,
     upstreamsVerb,

@@ -63,10 +63,12 @@ export function configVerb(terminal: Terminal, finish: (code: number) => void): 
 /** A recording as lines for people. */
 export function recordingLines(recording: RecordingStatus): string[] {
   const { file, segments, records, recordBytes, tapeBytes, lagExchanges, lagBytes } = recording
+  const { part, partRecords } = recording
   return facts([
     ['recording', file],
     ['segments', segments.join(', ')],
-    ['records', `${records} since the start, ${formatBytes(recordBytes)} in the file`],
+    ['part', `${part}: ${partRecords} records, ${formatBytes(recordBytes)}`],
+    ['records', `${records} since the start`],
     ['tape', `${formatBytes(tapeBytes)} since the start${recording.writable ? '' : ', FAILING'}`],
     ['behind', `${lagExchanges} exchanges, ${formatBytes(lagBytes)}`],
     ['trouble', recording.lastError || undefined],

@@ -419,17 +419,20 @@ export interface LaneStatus {
   responsive: boolean;
 }
 
-/** How a recording is. */
+/**
+ * How a recording is. What is counted since the start is of the process, over all recordings that it
+ * has written; the rest is of the file.
+ */
 export interface RecordingStatus {
-  /** The file of records. */
+  /** The file of records that is written now. */
   file: string;
   /** The folder of segments. */
   tapeFolder: string;
   /** The segment that each lane writes to. */
   segments: string[];
-  /** Bytes put on the tape since the start. */
+  /** Bytes put on the tape since the start, up to the last exchange that is over. */
   tapeBytes: number;
-  /** Size of the file of records. */
+  /** Size of the file; a rotation begins it anew. */
   recordBytes: number;
   /** Records written since the start, those that recovery made included. */
   records: number;
@@ -441,6 +444,10 @@ export interface RecordingStatus {
   lastError: string;
   /** False while the tape cannot be written. */
   writable: boolean;
+  /** The part that the file is, from 1; counted up by rotations. */
+  part: number;
+  /** Records in the file, those of earlier runs that are in it included. */
+  partRecords: number;
 }
 
 /** How a replay is. */
@@ -585,6 +592,30 @@ export interface SessionSettings {
   shape: Shape;
   /** How many of its turns are replayed. */
   replayTurns?: number | undefined;
+}
+
+/** Asks for the next part. */
+export interface RotateRecordingRequest {
+}
+
+/** A rotation. */
+export interface RotateRecordingResponse {
+  /** The part that was closed, under its new name. */
+  closed:
+    | RecordingPart
+    | undefined;
+  /** The part that is written now. */
+  current: RecordingPart | undefined;
+}
+
+/** A part of a recording. */
+export interface RecordingPart {
+  /** Its file. */
+  file: string;
+  /** Records in it. */
+  records: number;
+  /** Its number, from 1. */
+  part: number;
 }
 
 /** Asks for a barrier. */
@@ -1304,6 +1335,8 @@ function createBaseRecordingStatus(): RecordingStatus {
     lagBytes: 0,
     lastError: "",
     writable: false,
+    part: 0,
+    partRecords: 0,
   };
 }
 
@@ -1338,6 +1371,12 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
     }
     if (message.writable !== false) {
       writer.uint32(80).bool(message.writable);
+    }
+    if (message.part !== 0) {
+      writer.uint32(88).int64(message.part);
+    }
+    if (message.partRecords !== 0) {
+      writer.uint32(96).int64(message.partRecords);
     }
     return writer;
   },
@@ -1435,6 +1474,22 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
             message.writable = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.part = longToNumber(reader.int64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.partRecords = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1483,6 +1538,12 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
         ? globalThis.String(object.last_error)
         : "",
       writable: isSet(object.writable) ? globalThis.Boolean(object.writable) : false,
+      part: isSet(object.part) ? globalThis.Number(object.part) : 0,
+      partRecords: isSet(object.partRecords)
+        ? globalThis.Number(object.partRecords)
+        : isSet(object.part_records)
+        ? globalThis.Number(object.part_records)
+        : 0,
     };
   },
 
@@ -1518,6 +1579,12 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
     if (message.writable !== undefined) {
       obj.writable = message.writable;
     }
+    if (message.part !== undefined) {
+      obj.part = Math.round(message.part);
+    }
+    if (message.partRecords !== undefined) {
+      obj.partRecords = Math.round(message.partRecords);
+    }
     return obj;
   },
 
@@ -1536,6 +1603,8 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
     message.lagBytes = object.lagBytes ?? 0;
     message.lastError = object.lastError ?? "";
     message.writable = object.writable ?? false;
+    message.part = object.part ?? 0;
+    message.partRecords = object.partRecords ?? 0;
     return message;
   },
 };
@@ -2901,6 +2970,248 @@ export const SessionSettings: MessageFns<SessionSettings> = {
     message.pace = object.pace ?? "";
     message.shape = object.shape ?? 0;
     message.replayTurns = object.replayTurns ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRotateRecordingRequest(): RotateRecordingRequest {
+  return {};
+}
+
+export const RotateRecordingRequest: MessageFns<RotateRecordingRequest> = {
+  encode(_: RotateRecordingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RotateRecordingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRotateRecordingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RotateRecordingRequest {
+    return {};
+  },
+
+  toJSON(_: RotateRecordingRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RotateRecordingRequest>): RotateRecordingRequest {
+    return RotateRecordingRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RotateRecordingRequest>): RotateRecordingRequest {
+    const message = createBaseRotateRecordingRequest();
+    return message;
+  },
+};
+
+function createBaseRotateRecordingResponse(): RotateRecordingResponse {
+  return { closed: undefined, current: undefined };
+}
+
+export const RotateRecordingResponse: MessageFns<RotateRecordingResponse> = {
+  encode(message: RotateRecordingResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.closed !== undefined) {
+      RecordingPart.encode(message.closed, writer.uint32(10).fork()).join();
+    }
+    if (message.current !== undefined) {
+      RecordingPart.encode(message.current, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RotateRecordingResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRotateRecordingResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.closed = RecordingPart.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.current = RecordingPart.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RotateRecordingResponse {
+    return {
+      closed: isSet(object.closed) ? RecordingPart.fromJSON(object.closed) : undefined,
+      current: isSet(object.current) ? RecordingPart.fromJSON(object.current) : undefined,
+    };
+  },
+
+  toJSON(message: RotateRecordingResponse): unknown {
+    const obj: any = {};
+    if (message.closed !== undefined) {
+      obj.closed = RecordingPart.toJSON(message.closed);
+    }
+    if (message.current !== undefined) {
+      obj.current = RecordingPart.toJSON(message.current);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RotateRecordingResponse>): RotateRecordingResponse {
+    return RotateRecordingResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RotateRecordingResponse>): RotateRecordingResponse {
+    const message = createBaseRotateRecordingResponse();
+    message.closed = (object.closed !== undefined && object.closed !== null)
+      ? RecordingPart.fromPartial(object.closed)
+      : undefined;
+    message.current = (object.current !== undefined && object.current !== null)
+      ? RecordingPart.fromPartial(object.current)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRecordingPart(): RecordingPart {
+  return { file: "", records: 0, part: 0 };
+}
+
+export const RecordingPart: MessageFns<RecordingPart> = {
+  encode(message: RecordingPart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== "") {
+      writer.uint32(10).string(message.file);
+    }
+    if (message.records !== 0) {
+      writer.uint32(16).int64(message.records);
+    }
+    if (message.part !== 0) {
+      writer.uint32(24).int64(message.part);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecordingPart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecordingPart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.records = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.part = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RecordingPart {
+    return {
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+      records: isSet(object.records) ? globalThis.Number(object.records) : 0,
+      part: isSet(object.part) ? globalThis.Number(object.part) : 0,
+    };
+  },
+
+  toJSON(message: RecordingPart): unknown {
+    const obj: any = {};
+    if (message.file !== undefined) {
+      obj.file = message.file;
+    }
+    if (message.records !== undefined) {
+      obj.records = Math.round(message.records);
+    }
+    if (message.part !== undefined) {
+      obj.part = Math.round(message.part);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RecordingPart>): RecordingPart {
+    return RecordingPart.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RecordingPart>): RecordingPart {
+    const message = createBaseRecordingPart();
+    message.file = object.file ?? "";
+    message.records = object.records ?? 0;
+    message.part = object.part ?? 0;
     return message;
   },
 };
@@ -5171,6 +5482,27 @@ export const ControlServiceService = {
     responseDeserialize: (value: Buffer): SetModeResponse => SetModeResponse.decode(value),
   },
   /**
+   * Closes the part that is written and begins the next: no exchange is lost, none is in both. What
+   * had ended when the call came is in the closed file.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is recorded.
+   * - UNAVAILABLE: the tape or the file cannot be written now, and the part goes on; or a lane died
+   *   and has no successor.
+   */
+  rotateRecording: {
+    path: "/rolltape.control.v1.ControlService/RotateRecording" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RotateRecordingRequest): Buffer =>
+      Buffer.from(RotateRecordingRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RotateRecordingRequest => RotateRecordingRequest.decode(value),
+    responseSerialize: (value: RotateRecordingResponse): Buffer =>
+      Buffer.from(RotateRecordingResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RotateRecordingResponse => RotateRecordingResponse.decode(value),
+  },
+  /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
    * safely as the durability asks for, and has its record in the file. Exchanges that are still
    * running are not waited for.
@@ -5307,6 +5639,17 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
    */
   setMode: handleUnaryCall<SetModeRequest, SetModeResponse>;
   /**
+   * Closes the part that is written and begins the next: no exchange is lost, none is in both. What
+   * had ended when the call came is in the closed file.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is recorded.
+   * - UNAVAILABLE: the tape or the file cannot be written now, and the part goes on; or a lane died
+   *   and has no successor.
+   */
+  rotateRecording: handleUnaryCall<RotateRecordingRequest, RotateRecordingResponse>;
+  /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
    * safely as the durability asks for, and has its record in the file. Exchanges that are still
    * running are not waited for.
@@ -5436,6 +5779,31 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SetModeResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Closes the part that is written and begins the next: no exchange is lost, none is in both. What
+   * had ended when the call came is in the closed file.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is recorded.
+   * - UNAVAILABLE: the tape or the file cannot be written now, and the part goes on; or a lane died
+   *   and has no successor.
+   */
+  rotateRecording(
+    request: RotateRecordingRequest,
+    callback: (error: ServiceError | null, response: RotateRecordingResponse) => void,
+  ): ClientUnaryCall;
+  rotateRecording(
+    request: RotateRecordingRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RotateRecordingResponse) => void,
+  ): ClientUnaryCall;
+  rotateRecording(
+    request: RotateRecordingRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RotateRecordingResponse) => void,
   ): ClientUnaryCall;
   /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
