@@ -1,7 +1,12 @@
 /** What callers say, checked: each refusal is INVALID_ARGUMENT and names the field. */
 import { RolltapeError, errorText } from '../errors.ts'
 import { checkId } from '../lane/session.ts'
-import { DRAIN_MS_MAX, PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX } from '../limits.ts'
+import {
+  DRAIN_MS_MAX,
+  PAUSE_MODEL_BYTES_MAX,
+  PAGE_ENTRIES_DEFAULT,
+  PAGE_ENTRIES_MAX,
+} from '../limits.ts'
 import type { Mode as ModeName } from '../mode.ts'
 import type { SessionOverride } from '../options/overrides.ts'
 import { parsePace } from '../replay/pace.ts'
@@ -9,8 +14,14 @@ import type { Switch } from '../supervisor/supervisor.ts'
 import type { Outcome as OutcomeName } from '../trajectory/record.ts'
 import type { Duration } from './gen/google/protobuf/duration.ts'
 import { Mode, Shape } from './gen/rolltape/control/v1/control.ts'
-import type { Outcome, SetModeRequest } from './gen/rolltape/control/v1/control.ts'
-import { MODE, OUTCOME, SHAPE, msOf } from './messages.ts'
+import type {
+  AdmissionScope,
+  Outcome,
+  PauseAdmissionRequest,
+  SetModeRequest,
+} from './gen/rolltape/control/v1/control.ts'
+import { MODE, OUTCOME, PAUSE, SHAPE, msOf } from './messages.ts'
+import type { PauseAsked } from './target.ts'
 
 /** One page of a list and the token of the next; empty when it was the last. */
 export interface Page<T> {
@@ -101,6 +112,35 @@ export function switchOf(request: SetModeRequest): Switch {
     ...(recordingFile !== '' && { recordingFile }),
     ...(expectedGeneration !== undefined && { expectedGeneration }),
   }
+}
+
+/**
+ * A pause of admission.
+ * @throws RolltapeError `bad_argument` for `policy` and `scope`.
+ */
+export function pauseOf({ policy, scope }: PauseAdmissionRequest): PauseAsked {
+  const found = Object.entries(PAUSE).find(([, wire]) => wire === policy)
+  if (found === undefined) {
+    throw bad(
+      policy === 0 ? 'policy is unspecified; say which' : `policy is ${policy}, which is none`,
+    )
+  }
+  return {
+    policy: found[0] as PauseAsked['policy'],
+    scope: scope === undefined ? {} : scopeOf(scope),
+  }
+}
+
+/**
+ * What a pause is about.
+ * @throws RolltapeError `bad_argument` for `scope`.
+ */
+export function scopeOf({ upstream, model }: AdmissionScope): PauseAsked['scope'] {
+  if (Buffer.byteLength(model) > PAUSE_MODEL_BYTES_MAX) {
+    throw bad(`scope.model has more than ${PAUSE_MODEL_BYTES_MAX} bytes`)
+  }
+  const base = upstream.replace(/\/+$/, '')
+  return { ...(base !== '' && { upstream: base }), ...(model !== '' && { model }) }
 }
 
 /**

@@ -1,6 +1,7 @@
 /**
  * What the target tells, as the messages of the protocol. Pure: plain values in, messages out.
  */
+import type { AdmissionRule } from '../lane/admission.ts'
 import type { EffectiveOption } from '../options/effective.ts'
 import type { Mode as ModeName } from '../mode.ts'
 import type { SessionOverride } from '../options/overrides.ts'
@@ -12,8 +13,16 @@ import type { Switched } from '../supervisor/supervisor.ts'
 import type { WatchedEnd, WatchedRecord } from '../supervisor/watched.ts'
 import type { Outcome as OutcomeName } from '../trajectory/record.ts'
 import type { Duration } from './gen/google/protobuf/duration.ts'
-import { Mode, Origin, Outcome, Shape, State } from './gen/rolltape/control/v1/control.ts'
+import {
+  AdmissionPolicy,
+  Mode,
+  Origin,
+  Outcome,
+  Shape,
+  State,
+} from './gen/rolltape/control/v1/control.ts'
 import type {
+  AdmissionPause,
   ConfigEntry,
   ExchangeEnded,
   ExplainRequestResponse,
@@ -22,6 +31,7 @@ import type {
   RecordSummary,
   RecordingStatus as RecordingMessage,
   ReplayStatus as ReplayMessage,
+  ResumeAdmissionResponse,
   SessionSettings,
   SetModeResponse,
   Upstream,
@@ -29,7 +39,9 @@ import type {
   WatchExchangesResponse,
 } from './gen/rolltape/control/v1/control.ts'
 import type {
+  AdmissionState,
   LaneStatus,
+  PauseAsked,
   RecordingStatus,
   ReplayStatus,
   RunState,
@@ -51,6 +63,14 @@ export const SHAPE = {
   recorded: Shape.RECORDED,
   single: Shape.SINGLE,
 } as const satisfies Record<NonNullable<SessionOverride['shape']>, Shape>
+
+/** A policy of admission on the wire. */
+export const PAUSE = {
+  hold: AdmissionPolicy.HOLD,
+  reject: AdmissionPolicy.REJECT,
+  drain: AdmissionPolicy.DRAIN,
+  abort: AdmissionPolicy.ABORT,
+} as const satisfies Record<PauseAsked['policy'], AdmissionPolicy>
 
 /** A state on the wire. */
 export const STATE = {
@@ -106,6 +126,7 @@ export function statusMessage(status: Status): GetStatusResponse {
     recording: status.recording && recordingMessage(status.recording),
     replay: status.replay && replayMessage(status.replay),
     counters: { ...counters },
+    pauses: status.pauses.map(pauseMessage),
   }
 }
 
@@ -131,6 +152,11 @@ export function settingsMessage(own: SessionOverride): SessionSettings {
     shape: own.shape === undefined ? Shape.UNSPECIFIED : SHAPE[own.shape],
     replayTurns: own.replayTurns,
   }
+}
+
+/** How admission is. */
+export function admissionMessage(state: AdmissionState): ResumeAdmissionResponse {
+  return { ...state, pauses: state.pauses.map(pauseMessage) }
 }
 
 /** How a recording is. */
@@ -177,6 +203,10 @@ export function eventMessage(item: WatchItem, resumeToken: string): WatchExchang
   const { seq, watchId, session, method, path, atMs } = item
   const value = { seq, watchId, session, method, path, time: new Date(atMs) }
   return { resumeToken, event: { $case: 'began', value } }
+}
+
+function pauseMessage({ policy, upstream = '', model = '' }: AdmissionRule): AdmissionPause {
+  return { policy: PAUSE[policy], scope: { upstream, model } }
 }
 
 function laneMessage({ eventLoopDelayMs, ...lane }: LaneStatus): LaneMessage {

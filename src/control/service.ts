@@ -4,9 +4,17 @@
  */
 import { RolltapeError } from '../errors.ts'
 import { effectiveOptions } from '../options/effective.ts'
-import { drainTimeoutMs, outcomesOf, pageOf, pathOf, switchOf } from './arguments.ts'
+import {
+  drainTimeoutMs,
+  outcomesOf,
+  pageOf,
+  pathOf,
+  pauseOf,
+  scopeOf,
+  switchOf,
+} from './arguments.ts'
 import { Calls } from './calls.ts'
-import type { OnFault } from './calls.ts'
+import type { Caller, OnFault } from './calls.ts'
 import type {
   ControlServiceServer,
   ExplainRequestRequest,
@@ -16,6 +24,10 @@ import type {
   GetStatusResponse,
   ListUpstreamsRequest,
   ListUpstreamsResponse,
+  PauseAdmissionRequest,
+  PauseAdmissionResponse,
+  ResumeAdmissionRequest,
+  ResumeAdmissionResponse,
   RotateRecordingResponse,
   SetModeRequest,
   SetModeResponse,
@@ -26,6 +38,7 @@ import type {
 import {
   MODE,
   STATE,
+  admissionMessage,
   configMessage,
   explainMessage,
   recordingMessage,
@@ -46,9 +59,11 @@ export function controlService(target: ControlTarget, onFault: OnFault): Control
     getConfig: calls.unary(() => service.getConfig()),
     setMode: calls.unary((request) => service.setMode(request)),
     rotateRecording: calls.unary(() => service.rotateRecording()),
-    flushRecording: calls.unary((_, signal) => service.flushRecording(signal)),
+    flushRecording: calls.unary((_, { signal }) => service.flushRecording(signal)),
+    pauseAdmission: calls.unary((request, caller) => service.pauseAdmission(request, caller)),
+    resumeAdmission: calls.unary((request) => service.resumeAdmission(request)),
     listUpstreams: calls.unary((request) => service.listUpstreams(request)),
-    explainRequest: calls.unary((request, signal) => service.explainRequest(request, signal)),
+    explainRequest: calls.unary((request, { signal }) => service.explainRequest(request, signal)),
     watchExchanges: calls.streaming((call, signal) => service.watchExchanges(call, signal)),
     shutdown: calls.unary((request) => service.shutdown(request)),
   }
@@ -80,6 +95,18 @@ class Service {
 
   async flushRecording(signal: AbortSignal): Promise<FlushRecordingResponse> {
     return { recording: recordingMessage(await this.#target.flush(signal)) }
+  }
+
+  async pauseAdmission(
+    request: PauseAdmissionRequest,
+    caller: Caller,
+  ): Promise<PauseAdmissionResponse> {
+    const { aborted, ...state } = await this.#target.pause(pauseOf(request), caller)
+    return { ...admissionMessage(state), aborted }
+  }
+
+  async resumeAdmission({ scope }: ResumeAdmissionRequest): Promise<ResumeAdmissionResponse> {
+    return admissionMessage(await this.#target.resume(scope && scopeOf(scope)))
   }
 
   async listUpstreams(request: ListUpstreamsRequest): Promise<ListUpstreamsResponse> {

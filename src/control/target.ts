@@ -4,12 +4,15 @@
  *
  * Methods throw RolltapeError; `errors.ts` says which status a caller sees.
  */
+import type { AdmissionRule } from '../lane/admission.ts'
 import type { Mode } from '../mode.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import type { Verdict } from '../replay/verdict.ts'
+import type { AdmissionScope } from '../supervisor/admissions.ts'
 import type { Watcher } from '../supervisor/exchange-watch.ts'
 import type { Switch, Switched } from '../supervisor/supervisor.ts'
+import type { Caller } from './calls.ts'
 
 /** How far a rolltape is in its life. */
 export type RunState = 'serving' | 'recovering' | 'draining'
@@ -28,12 +31,15 @@ export interface Status {
   readonly recording: RecordingStatus | undefined
   readonly replay: ReplayStatus | undefined
   readonly counters: Counters
+  readonly pauses: readonly AdmissionRule[]
 }
 
 /** How one lane is. */
 export interface LaneStatus {
   readonly lane: number
   readonly inFlight: number
+  /** Requests that wait for admission. */
+  readonly held: number
   readonly eventLoopDelayMs: number
   readonly eventLoopUtilization: number
   readonly responsive: boolean
@@ -94,6 +100,21 @@ export interface Counters {
   readonly hintsDropped: number
 }
 
+/** A pause that is asked for. */
+export interface PauseAsked {
+  readonly policy: 'hold' | 'reject' | 'drain' | 'abort'
+  readonly scope: AdmissionScope
+}
+
+/** How admission is. */
+export interface AdmissionState {
+  readonly pauses: readonly AdmissionRule[]
+  /** What has gone to an upstream, in the scope that was asked about, and is not over. */
+  readonly inFlight: number
+  /** Requests that wait, for whatever pause. */
+  readonly held: number
+}
+
 /** What goes on at one upstream. */
 export interface UpstreamStatus {
   readonly baseUrl: string
@@ -132,6 +153,13 @@ export interface ControlTarget {
   rotate(): Promise<Rotated>
   /** A barrier: what was over before has its record. */
   flush(signal: AbortSignal): Promise<RecordingStatus>
+  /**
+   * Pauses admission. With `drain` it resolves once what was in flight has ended; the pause stays
+   * when the caller gives up before.
+   */
+  pause(asked: PauseAsked, caller: Caller): Promise<AdmissionState & { readonly aborted: number }>
+  /** Takes back the pause of a scope, or all of them. */
+  resume(scope: AdmissionScope | undefined): Promise<AdmissionState>
   /** By base URL. */
   upstreams(): Promise<readonly UpstreamStatus[]>
   explain(asked: AskedRequest, signal: AbortSignal): Promise<ExplainedRequest>

@@ -8,6 +8,8 @@ export interface LaneState {
   /** Exchanges that are not over. */
   readonly inFlight: number
   readonly draining: boolean
+  /** Requests that wait for admission. */
+  readonly held: number
   readonly upstreams: readonly UpstreamTally[]
   /** Undefined when it records nothing. */
   readonly tape: LaneTape | undefined

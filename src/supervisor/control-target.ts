@@ -3,15 +3,18 @@
  * How the parts are is asked by `probe.ts`.
  */
 import type {
+  AdmissionState,
   AskedRequest,
   ControlTarget,
   Counters,
+  PauseAsked,
   RecordingStatus,
   Rotated,
   Status,
   Stopping,
   UpstreamStatus,
 } from '../control/target.ts'
+import type { Caller } from '../control/calls.ts'
 import { RolltapeError } from '../errors.ts'
 import { EXPLAINED_AT_ONCE_MAX, FLUSHES_AT_ONCE_MAX } from '../limits.ts'
 import { forwards } from '../mode.ts'
@@ -21,6 +24,8 @@ import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import { parseAskedBody } from '../replay/explain-recording.ts'
 import { keyHead } from '../replay/key.ts'
 import { version } from '../version.ts'
+import type { AdmissionScope } from './admissions.ts'
+import { Drains } from './drains.ts'
 import { explainAside } from './explain-aside.ts'
 import type { Watcher } from './exchange-watch.ts'
 import { Probe, upstreamsOf } from './probe.ts'
@@ -53,6 +58,7 @@ export class SupervisorTarget implements ControlTarget {
   readonly config: RolltapeConfig
   readonly #supervisor: Supervisor
   readonly #probe: Probe
+  readonly #drains: Drains
   readonly #owner: TargetOwner
   readonly #startedAtMs = Date.now()
   readonly #sinceMs = performance.now()
@@ -64,6 +70,7 @@ export class SupervisorTarget implements ControlTarget {
   constructor(supervisor: Supervisor, config: RolltapeConfig, owner: TargetOwner) {
     this.#supervisor = supervisor
     this.#probe = new Probe(supervisor)
+    this.#drains = new Drains(supervisor)
     this.config = config
     this.#owner = owner
   }
@@ -94,6 +101,7 @@ export class SupervisorTarget implements ControlTarget {
       lanes: this.#probe.lanes(states),
       recording,
       replay: this.#probe.replay(),
+      pauses: supervisor.pauses,
       counters: Object.fromEntries(
         COUNTED.map((name) => [name, supervisor.counter(name)]),
       ) as unknown as Counters,
@@ -139,7 +147,6 @@ export class SupervisorTarget implements ControlTarget {
   }
 
   async upstreams(): Promise<readonly UpstreamStatus[]> {
-    const { proxyBaseUrl, proxyRules } = this.config
     if (!modesOfAll(this.#supervisor.modes).some(forwards)) {
       throw new RolltapeError(
         'wrong_state',
@@ -149,8 +156,7 @@ export class SupervisorTarget implements ControlTarget {
         },
       )
     }
-    const named = proxyBaseUrl.length > 0 ? proxyBaseUrl : proxyRules.values()
-    return upstreamsOf(await this.#probe.states(), named)
+    return upstreamsOf(await this.#probe.states(), this.#upstreams)
   }
 
   async explain(asked: AskedRequest, signal: AbortSignal): Promise<ExplainedRequest> {
@@ -172,6 +178,46 @@ export class SupervisorTarget implements ControlTarget {
     } finally {
       this.#explaining--
     }
+  }
+
+  async pause(
+    { policy, scope }: PauseAsked,
+    caller: Caller,
+  ): Promise<AdmissionState & { readonly aborted: number }> {
+    this.#checkUpstream(scope.upstream)
+    const rule = { ...scope, policy: policy === 'reject' ? policy : 'hold' } as const
+    if (policy === 'drain') this.#drains.check()
+    const aborted = await this.#supervisor.pause(rule, policy === 'abort')
+    if (policy === 'drain') await this.#drains.wait(rule, caller)
+    return { ...(await this.#admission(scope)), aborted }
+  }
+
+  async resume(scope: AdmissionScope | undefined): Promise<AdmissionState> {
+    await this.#supervisor.resume(scope)
+    return this.#admission(scope ?? {})
+  }
+
+  async #admission(scope: AdmissionScope): Promise<AdmissionState> {
+    const [inFlight, states] = await Promise.all([
+      this.#supervisor.inFlight(scope),
+      this.#probe.states(),
+    ])
+    const held = states.reduce((sum, state) => sum + (state?.held ?? 0), 0)
+    return { pauses: this.#supervisor.pauses, inFlight, held }
+  }
+
+  #checkUpstream(asked: string | undefined): void {
+    const known = this.#upstreams
+    if (asked === undefined || known.includes(asked)) return
+    throw new RolltapeError('not_found', `${asked} is no upstream that is configured`, {
+      hint: known.length === 0 ? 'none is' : `those are ${known.join(', ')}`,
+    })
+  }
+
+  /** Base URLs that the configuration names. */
+  get #upstreams(): readonly string[] {
+    const { proxyBaseUrl, proxyRules } = this.config
+    return proxyBaseUrl.length > 0 ? proxyBaseUrl : [...new Set(proxyRules.values())]
   }
 
   watch(resumeToken: string): Watcher {

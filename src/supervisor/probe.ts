@@ -40,6 +40,7 @@ export class Probe {
       return {
         lane,
         inFlight: state?.inFlight ?? counters.get('inFlight'),
+        held: state?.held ?? 0,
         eventLoopDelayMs: counters.get('loopDelayMs'),
         eventLoopUtilization: counters.get('loopUtilization'),
         responsive: state !== undefined,

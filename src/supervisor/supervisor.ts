@@ -268,6 +268,11 @@ export class Supervisor {
     return this.#inTurn(() => this.#admissions.pause(rule, abort))
   }
 
+  /** How many are in flight, see {@link Admissions.inFlight}. */
+  inFlight(scope: AdmissionScope): Promise<number> {
+    return this.#admissions.inFlight(scope)
+  }
+
   /** Waits for what is in flight, see {@link Admissions.quiet}. */
   quiet(rule: AdmissionRule): Promise<void> {
     return this.#admissions.quiet(rule)

@@ -5,6 +5,7 @@
 import { Command } from 'commander'
 
 import type { Terminal } from '../terminal.ts'
+import { pauseVerb, resumeVerb } from './admission.ts'
 import { EXIT_HELP } from './connection.ts'
 import { explainVerb, upstreamsVerb } from './look.ts'
 import { modeVerb } from './mode.ts'
@@ -20,6 +21,7 @@ ROLLTAPE_CONTROL_TOKEN_FILE names, else the one that the state file tells of.
   rolltape ctl status --watch
   rolltape ctl tail --failed --session task-7
   rolltape ctl mode replay --session task-7 --pace x4
+  rolltape ctl pause --drain --timeout 300 && ./update-weights && rolltape ctl resume
   rolltape ctl flush && wc -l runs/a.jsonl
   rolltape ctl --help, rolltape ctl tail --help
 ${EXIT_HELP}`
@@ -35,6 +37,8 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
     statusVerb,
     configVerb,
     modeVerb,
+    pauseVerb,
+    resumeVerb,
     rotateVerb,
     flushVerb,
     shutdownVerb,

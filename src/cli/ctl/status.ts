@@ -16,6 +16,7 @@ import type {
 } from '../../control/gen/rolltape/control/v1/control.ts'
 import { formatBytes, formatMs, Table } from '../table.ts'
 import { EXIT, say, type Terminal } from '../terminal.ts'
+import { pauseText } from './admission.ts'
 import { addConnection, Connection, type ConnectionFlags } from './connection.ts'
 import { facts, ms, sayJson, word } from './output.ts'
 
@@ -94,14 +95,16 @@ async function status(to: Connection, flags: StatusFlags, terminal: Terminal): P
 }
 
 function statusLines(reply: GetStatusResponse): string[] {
-  const { url, pid, version, generation, lanes, recording, replay, counters } = reply
+  const { url, pid, version, generation, lanes, recording, replay, counters, pauses } = reply
   const head = facts([
     ['rolltape', `${version}, pid ${pid}, ${url}`],
     ['state', `${word(stateToJSON(reply.state))} for ${formatMs(ms(reply.uptime))}`],
     ['mode', `${word(modeToJSON(reply.mode))}, generation ${generation}`],
-    ...lanes.map(({ lane, inFlight, eventLoopDelay, eventLoopUtilization, responsive }) => {
+    ['paused', pauses.length === 0 ? undefined : pauses.map(pauseText).join(', ')] as const,
+    ...lanes.map(({ lane, inFlight, held, eventLoopDelay, eventLoopUtilization, responsive }) => {
       const loop = `loop ${(eventLoopUtilization * 100).toFixed(0)} % busy, ${formatMs(ms(eventLoopDelay))} late`
-      const told = `${inFlight} in flight, ${loop}${responsive ? '' : ', SILENT'}`
+      const waits = held === 0 ? '' : `, ${held} held`
+      const told = `${inFlight} in flight${waits}, ${loop}${responsive ? '' : ', SILENT'}`
       return [`lane ${lane}`, told] as const
     }),
   ])

@@ -142,6 +142,69 @@ export function shapeToJSON(object: Shape): string {
   }
 }
 
+/** What becomes of requests while admission is paused. */
+export const AdmissionPolicy = {
+  /** UNSPECIFIED - Not said. */
+  UNSPECIFIED: 0,
+  /** HOLD - New ones wait, in order and within bounds; running ones go on. */
+  HOLD: 1,
+  /** REJECT - New ones get 429 with Retry-After; running ones go on. */
+  REJECT: 2,
+  /** DRAIN - As hold, and the call answers only once running ones have ended. */
+  DRAIN: 3,
+  /** ABORT - As hold, and running ones are cancelled: told so, and recorded so. */
+  ABORT: 4,
+} as const;
+
+export type AdmissionPolicy = typeof AdmissionPolicy[keyof typeof AdmissionPolicy];
+
+export namespace AdmissionPolicy {
+  export type UNSPECIFIED = typeof AdmissionPolicy.UNSPECIFIED;
+  export type HOLD = typeof AdmissionPolicy.HOLD;
+  export type REJECT = typeof AdmissionPolicy.REJECT;
+  export type DRAIN = typeof AdmissionPolicy.DRAIN;
+  export type ABORT = typeof AdmissionPolicy.ABORT;
+}
+
+export function admissionPolicyFromJSON(object: any): AdmissionPolicy {
+  switch (object) {
+    case 0:
+    case "ADMISSION_POLICY_UNSPECIFIED":
+      return AdmissionPolicy.UNSPECIFIED;
+    case 1:
+    case "ADMISSION_POLICY_HOLD":
+      return AdmissionPolicy.HOLD;
+    case 2:
+    case "ADMISSION_POLICY_REJECT":
+      return AdmissionPolicy.REJECT;
+    case 3:
+    case "ADMISSION_POLICY_DRAIN":
+      return AdmissionPolicy.DRAIN;
+    case 4:
+    case "ADMISSION_POLICY_ABORT":
+      return AdmissionPolicy.ABORT;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum AdmissionPolicy");
+  }
+}
+
+export function admissionPolicyToJSON(object: AdmissionPolicy): string {
+  switch (object) {
+    case AdmissionPolicy.UNSPECIFIED:
+      return "ADMISSION_POLICY_UNSPECIFIED";
+    case AdmissionPolicy.HOLD:
+      return "ADMISSION_POLICY_HOLD";
+    case AdmissionPolicy.REJECT:
+      return "ADMISSION_POLICY_REJECT";
+    case AdmissionPolicy.DRAIN:
+      return "ADMISSION_POLICY_DRAIN";
+    case AdmissionPolicy.ABORT:
+      return "ADMISSION_POLICY_ABORT";
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum AdmissionPolicy");
+  }
+}
+
 /** How far a rolltape is in its life. */
 export const State = {
   /** UNSPECIFIED - Not said. */
@@ -400,7 +463,11 @@ export interface GetStatusResponse {
     | ReplayStatus
     | undefined;
   /** Sums over all lanes since the start. */
-  counters: Counters | undefined;
+  counters:
+    | Counters
+    | undefined;
+  /** Pauses of admission that hold. */
+  pauses: AdmissionPause[];
 }
 
 /** How one lane is. */
@@ -417,6 +484,8 @@ export interface LaneStatus {
   eventLoopUtilization: number;
   /** False when it did not answer in time; what it would have told is missing then. */
   responsive: boolean;
+  /** Requests that wait for admission; they count as in flight. */
+  held: number;
 }
 
 /**
@@ -626,6 +695,58 @@ export interface FlushRecordingRequest {
 export interface FlushRecordingResponse {
   /** How the recording is now. */
   recording: RecordingStatus | undefined;
+}
+
+/** Asks for a pause. */
+export interface PauseAdmissionRequest {
+  /** What becomes of requests. */
+  policy: AdmissionPolicy;
+  /** Which requests; not set is all. */
+  scope: AdmissionScope | undefined;
+}
+
+/** Which requests. What is set must fit, both where both are set; nothing set is all. */
+export interface AdmissionScope {
+  /** Those that go to this upstream, by the base URL that is configured. */
+  upstream: string;
+  /** Those for this model; a request whose first part does not show its model counts as well. */
+  model: string;
+}
+
+/** A pause that holds. */
+export interface AdmissionPause {
+  /** What becomes of new requests: hold or reject. */
+  policy: AdmissionPolicy;
+  /** Which requests. */
+  scope: AdmissionScope | undefined;
+}
+
+/** A pause has begun. */
+export interface PauseAdmissionResponse {
+  /** All pauses that hold now. */
+  pauses: AdmissionPause[];
+  /** Exchanges in the scope that have gone to an upstream and are not over. */
+  inFlight: number;
+  /** Requests that wait, for whatever pause. */
+  held: number;
+  /** Exchanges that were cancelled. */
+  aborted: number;
+}
+
+/** Asks for the end of pauses. */
+export interface ResumeAdmissionRequest {
+  /** The scope of the pause, as it was given; not set is all pauses. */
+  scope: AdmissionScope | undefined;
+}
+
+/** Pauses have ended. */
+export interface ResumeAdmissionResponse {
+  /** Pauses that still hold. */
+  pauses: AdmissionPause[];
+  /** Exchanges in the scope that have gone to an upstream and are not over. */
+  inFlight: number;
+  /** Requests that wait, for whatever pause. */
+  held: number;
 }
 
 /** Asks for upstreams. */
@@ -920,6 +1041,7 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     recording: undefined,
     replay: undefined,
     counters: undefined,
+    pauses: [],
   };
 }
 
@@ -960,6 +1082,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.counters !== undefined) {
       Counters.encode(message.counters, writer.uint32(98).fork()).join();
+    }
+    for (const v of message.pauses) {
+      AdmissionPause.encode(v!, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -1073,6 +1198,14 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.counters = Counters.decode(reader, reader.uint32());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.pauses.push(AdmissionPause.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1103,6 +1236,7 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
       recording: isSet(object.recording) ? RecordingStatus.fromJSON(object.recording) : undefined,
       replay: isSet(object.replay) ? ReplayStatus.fromJSON(object.replay) : undefined,
       counters: isSet(object.counters) ? Counters.fromJSON(object.counters) : undefined,
+      pauses: globalThis.Array.isArray(object?.pauses) ? object.pauses.map((e: any) => AdmissionPause.fromJSON(e)) : [],
     };
   },
 
@@ -1144,6 +1278,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.counters !== undefined) {
       obj.counters = Counters.toJSON(message.counters);
     }
+    if (message.pauses?.length) {
+      obj.pauses = message.pauses.map((e) => AdmissionPause.toJSON(e));
+    }
     return obj;
   },
 
@@ -1172,12 +1309,13 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.counters = (object.counters !== undefined && object.counters !== null)
       ? Counters.fromPartial(object.counters)
       : undefined;
+    message.pauses = object.pauses?.map((e) => AdmissionPause.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseLaneStatus(): LaneStatus {
-  return { lane: 0, inFlight: 0, eventLoopDelay: undefined, eventLoopUtilization: 0, responsive: false };
+  return { lane: 0, inFlight: 0, eventLoopDelay: undefined, eventLoopUtilization: 0, responsive: false, held: 0 };
 }
 
 export const LaneStatus: MessageFns<LaneStatus> = {
@@ -1196,6 +1334,9 @@ export const LaneStatus: MessageFns<LaneStatus> = {
     }
     if (message.responsive !== false) {
       writer.uint32(40).bool(message.responsive);
+    }
+    if (message.held !== 0) {
+      writer.uint32(48).int64(message.held);
     }
     return writer;
   },
@@ -1253,6 +1394,14 @@ export const LaneStatus: MessageFns<LaneStatus> = {
             message.responsive = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.held = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1284,6 +1433,7 @@ export const LaneStatus: MessageFns<LaneStatus> = {
         ? globalThis.Number(object.event_loop_utilization)
         : 0,
       responsive: isSet(object.responsive) ? globalThis.Boolean(object.responsive) : false,
+      held: isSet(object.held) ? globalThis.Number(object.held) : 0,
     };
   },
 
@@ -1304,6 +1454,9 @@ export const LaneStatus: MessageFns<LaneStatus> = {
     if (message.responsive !== undefined) {
       obj.responsive = message.responsive;
     }
+    if (message.held !== undefined) {
+      obj.held = Math.round(message.held);
+    }
     return obj;
   },
 
@@ -1319,6 +1472,7 @@ export const LaneStatus: MessageFns<LaneStatus> = {
       : undefined;
     message.eventLoopUtilization = object.eventLoopUtilization ?? 0;
     message.responsive = object.responsive ?? false;
+    message.held = object.held ?? 0;
     return message;
   },
 };
@@ -3333,6 +3487,560 @@ export const FlushRecordingResponse: MessageFns<FlushRecordingResponse> = {
     message.recording = (object.recording !== undefined && object.recording !== null)
       ? RecordingStatus.fromPartial(object.recording)
       : undefined;
+    return message;
+  },
+};
+
+function createBasePauseAdmissionRequest(): PauseAdmissionRequest {
+  return { policy: 0, scope: undefined };
+}
+
+export const PauseAdmissionRequest: MessageFns<PauseAdmissionRequest> = {
+  encode(message: PauseAdmissionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policy !== 0) {
+      writer.uint32(8).int32(message.policy);
+    }
+    if (message.scope !== undefined) {
+      AdmissionScope.encode(message.scope, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PauseAdmissionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePauseAdmissionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.policy = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.scope = AdmissionScope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PauseAdmissionRequest {
+    return {
+      policy: isSet(object.policy) ? admissionPolicyFromJSON(object.policy) : 0,
+      scope: isSet(object.scope) ? AdmissionScope.fromJSON(object.scope) : undefined,
+    };
+  },
+
+  toJSON(message: PauseAdmissionRequest): unknown {
+    const obj: any = {};
+    if (message.policy !== undefined) {
+      obj.policy = admissionPolicyToJSON(message.policy);
+    }
+    if (message.scope !== undefined) {
+      obj.scope = AdmissionScope.toJSON(message.scope);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PauseAdmissionRequest>): PauseAdmissionRequest {
+    return PauseAdmissionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PauseAdmissionRequest>): PauseAdmissionRequest {
+    const message = createBasePauseAdmissionRequest();
+    message.policy = object.policy ?? 0;
+    message.scope = (object.scope !== undefined && object.scope !== null)
+      ? AdmissionScope.fromPartial(object.scope)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseAdmissionScope(): AdmissionScope {
+  return { upstream: "", model: "" };
+}
+
+export const AdmissionScope: MessageFns<AdmissionScope> = {
+  encode(message: AdmissionScope, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.upstream !== "") {
+      writer.uint32(10).string(message.upstream);
+    }
+    if (message.model !== "") {
+      writer.uint32(18).string(message.model);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdmissionScope {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdmissionScope();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.upstream = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AdmissionScope {
+    return {
+      upstream: isSet(object.upstream) ? globalThis.String(object.upstream) : "",
+      model: isSet(object.model) ? globalThis.String(object.model) : "",
+    };
+  },
+
+  toJSON(message: AdmissionScope): unknown {
+    const obj: any = {};
+    if (message.upstream !== undefined) {
+      obj.upstream = message.upstream;
+    }
+    if (message.model !== undefined) {
+      obj.model = message.model;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AdmissionScope>): AdmissionScope {
+    return AdmissionScope.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AdmissionScope>): AdmissionScope {
+    const message = createBaseAdmissionScope();
+    message.upstream = object.upstream ?? "";
+    message.model = object.model ?? "";
+    return message;
+  },
+};
+
+function createBaseAdmissionPause(): AdmissionPause {
+  return { policy: 0, scope: undefined };
+}
+
+export const AdmissionPause: MessageFns<AdmissionPause> = {
+  encode(message: AdmissionPause, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policy !== 0) {
+      writer.uint32(8).int32(message.policy);
+    }
+    if (message.scope !== undefined) {
+      AdmissionScope.encode(message.scope, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdmissionPause {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdmissionPause();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.policy = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.scope = AdmissionScope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AdmissionPause {
+    return {
+      policy: isSet(object.policy) ? admissionPolicyFromJSON(object.policy) : 0,
+      scope: isSet(object.scope) ? AdmissionScope.fromJSON(object.scope) : undefined,
+    };
+  },
+
+  toJSON(message: AdmissionPause): unknown {
+    const obj: any = {};
+    if (message.policy !== undefined) {
+      obj.policy = admissionPolicyToJSON(message.policy);
+    }
+    if (message.scope !== undefined) {
+      obj.scope = AdmissionScope.toJSON(message.scope);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AdmissionPause>): AdmissionPause {
+    return AdmissionPause.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AdmissionPause>): AdmissionPause {
+    const message = createBaseAdmissionPause();
+    message.policy = object.policy ?? 0;
+    message.scope = (object.scope !== undefined && object.scope !== null)
+      ? AdmissionScope.fromPartial(object.scope)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePauseAdmissionResponse(): PauseAdmissionResponse {
+  return { pauses: [], inFlight: 0, held: 0, aborted: 0 };
+}
+
+export const PauseAdmissionResponse: MessageFns<PauseAdmissionResponse> = {
+  encode(message: PauseAdmissionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.pauses) {
+      AdmissionPause.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.inFlight !== 0) {
+      writer.uint32(16).int64(message.inFlight);
+    }
+    if (message.held !== 0) {
+      writer.uint32(24).int64(message.held);
+    }
+    if (message.aborted !== 0) {
+      writer.uint32(32).int64(message.aborted);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PauseAdmissionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePauseAdmissionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pauses.push(AdmissionPause.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inFlight = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.held = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.aborted = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PauseAdmissionResponse {
+    return {
+      pauses: globalThis.Array.isArray(object?.pauses) ? object.pauses.map((e: any) => AdmissionPause.fromJSON(e)) : [],
+      inFlight: isSet(object.inFlight)
+        ? globalThis.Number(object.inFlight)
+        : isSet(object.in_flight)
+        ? globalThis.Number(object.in_flight)
+        : 0,
+      held: isSet(object.held) ? globalThis.Number(object.held) : 0,
+      aborted: isSet(object.aborted) ? globalThis.Number(object.aborted) : 0,
+    };
+  },
+
+  toJSON(message: PauseAdmissionResponse): unknown {
+    const obj: any = {};
+    if (message.pauses?.length) {
+      obj.pauses = message.pauses.map((e) => AdmissionPause.toJSON(e));
+    }
+    if (message.inFlight !== undefined) {
+      obj.inFlight = Math.round(message.inFlight);
+    }
+    if (message.held !== undefined) {
+      obj.held = Math.round(message.held);
+    }
+    if (message.aborted !== undefined) {
+      obj.aborted = Math.round(message.aborted);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PauseAdmissionResponse>): PauseAdmissionResponse {
+    return PauseAdmissionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PauseAdmissionResponse>): PauseAdmissionResponse {
+    const message = createBasePauseAdmissionResponse();
+    message.pauses = object.pauses?.map((e) => AdmissionPause.fromPartial(e)) || [];
+    message.inFlight = object.inFlight ?? 0;
+    message.held = object.held ?? 0;
+    message.aborted = object.aborted ?? 0;
+    return message;
+  },
+};
+
+function createBaseResumeAdmissionRequest(): ResumeAdmissionRequest {
+  return { scope: undefined };
+}
+
+export const ResumeAdmissionRequest: MessageFns<ResumeAdmissionRequest> = {
+  encode(message: ResumeAdmissionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.scope !== undefined) {
+      AdmissionScope.encode(message.scope, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeAdmissionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeAdmissionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.scope = AdmissionScope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResumeAdmissionRequest {
+    return { scope: isSet(object.scope) ? AdmissionScope.fromJSON(object.scope) : undefined };
+  },
+
+  toJSON(message: ResumeAdmissionRequest): unknown {
+    const obj: any = {};
+    if (message.scope !== undefined) {
+      obj.scope = AdmissionScope.toJSON(message.scope);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ResumeAdmissionRequest>): ResumeAdmissionRequest {
+    return ResumeAdmissionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeAdmissionRequest>): ResumeAdmissionRequest {
+    const message = createBaseResumeAdmissionRequest();
+    message.scope = (object.scope !== undefined && object.scope !== null)
+      ? AdmissionScope.fromPartial(object.scope)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseResumeAdmissionResponse(): ResumeAdmissionResponse {
+  return { pauses: [], inFlight: 0, held: 0 };
+}
+
+export const ResumeAdmissionResponse: MessageFns<ResumeAdmissionResponse> = {
+  encode(message: ResumeAdmissionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.pauses) {
+      AdmissionPause.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.inFlight !== 0) {
+      writer.uint32(16).int64(message.inFlight);
+    }
+    if (message.held !== 0) {
+      writer.uint32(24).int64(message.held);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeAdmissionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeAdmissionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pauses.push(AdmissionPause.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inFlight = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.held = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResumeAdmissionResponse {
+    return {
+      pauses: globalThis.Array.isArray(object?.pauses) ? object.pauses.map((e: any) => AdmissionPause.fromJSON(e)) : [],
+      inFlight: isSet(object.inFlight)
+        ? globalThis.Number(object.inFlight)
+        : isSet(object.in_flight)
+        ? globalThis.Number(object.in_flight)
+        : 0,
+      held: isSet(object.held) ? globalThis.Number(object.held) : 0,
+    };
+  },
+
+  toJSON(message: ResumeAdmissionResponse): unknown {
+    const obj: any = {};
+    if (message.pauses?.length) {
+      obj.pauses = message.pauses.map((e) => AdmissionPause.toJSON(e));
+    }
+    if (message.inFlight !== undefined) {
+      obj.inFlight = Math.round(message.inFlight);
+    }
+    if (message.held !== undefined) {
+      obj.held = Math.round(message.held);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ResumeAdmissionResponse>): ResumeAdmissionResponse {
+    return ResumeAdmissionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeAdmissionResponse>): ResumeAdmissionResponse {
+    const message = createBaseResumeAdmissionResponse();
+    message.pauses = object.pauses?.map((e) => AdmissionPause.fromPartial(e)) || [];
+    message.inFlight = object.inFlight ?? 0;
+    message.held = object.held ?? 0;
     return message;
   },
 };
@@ -5525,6 +6233,51 @@ export const ControlServiceService = {
     responseDeserialize: (value: Buffer): FlushRecordingResponse => FlushRecordingResponse.decode(value),
   },
   /**
+   * Pauses admission: no new request goes to an upstream, all of them or those in a scope, until it is
+   * resumed. Requests that are answered from a recording are not concerned. Pauses of several scopes
+   * hold side by side; one of the same scope takes the other's place.
+   *
+   * Status codes:
+   * - OK: the pause holds in every lane, and what the policy asks for has been done.
+   * - INVALID_ARGUMENT: policy is unspecified or unknown, or scope cannot be.
+   * - NOT_FOUND: the scope's upstream is none that is configured.
+   * - DEADLINE_EXCEEDED: what is in flight did not end in time (ADMISSION_POLICY_DRAIN); the pause
+   *   stays, as it does when the caller leaves.
+   * - RESOURCE_EXHAUSTED: too many pauses hold, or too many drains wait.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  pauseAdmission: {
+    path: "/rolltape.control.v1.ControlService/PauseAdmission" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PauseAdmissionRequest): Buffer =>
+      Buffer.from(PauseAdmissionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PauseAdmissionRequest => PauseAdmissionRequest.decode(value),
+    responseSerialize: (value: PauseAdmissionResponse): Buffer =>
+      Buffer.from(PauseAdmissionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PauseAdmissionResponse => PauseAdmissionResponse.decode(value),
+  },
+  /**
+   * Takes back the pause of a scope, or all pauses. What is held by no other pause goes on.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: scope cannot be.
+   * - NOT_FOUND: there is no pause of that scope.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  resumeAdmission: {
+    path: "/rolltape.control.v1.ControlService/ResumeAdmission" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ResumeAdmissionRequest): Buffer =>
+      Buffer.from(ResumeAdmissionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ResumeAdmissionRequest => ResumeAdmissionRequest.decode(value),
+    responseSerialize: (value: ResumeAdmissionResponse): Buffer =>
+      Buffer.from(ResumeAdmissionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ResumeAdmissionResponse => ResumeAdmissionResponse.decode(value),
+  },
+  /**
    * The upstreams that the configuration names, with what goes on at each.
    *
    * Status codes:
@@ -5661,6 +6414,31 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
    * - UNAVAILABLE: the tape or the records cannot be written now, or a lane died meanwhile.
    */
   flushRecording: handleUnaryCall<FlushRecordingRequest, FlushRecordingResponse>;
+  /**
+   * Pauses admission: no new request goes to an upstream, all of them or those in a scope, until it is
+   * resumed. Requests that are answered from a recording are not concerned. Pauses of several scopes
+   * hold side by side; one of the same scope takes the other's place.
+   *
+   * Status codes:
+   * - OK: the pause holds in every lane, and what the policy asks for has been done.
+   * - INVALID_ARGUMENT: policy is unspecified or unknown, or scope cannot be.
+   * - NOT_FOUND: the scope's upstream is none that is configured.
+   * - DEADLINE_EXCEEDED: what is in flight did not end in time (ADMISSION_POLICY_DRAIN); the pause
+   *   stays, as it does when the caller leaves.
+   * - RESOURCE_EXHAUSTED: too many pauses hold, or too many drains wait.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  pauseAdmission: handleUnaryCall<PauseAdmissionRequest, PauseAdmissionResponse>;
+  /**
+   * Takes back the pause of a scope, or all pauses. What is held by no other pause goes on.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: scope cannot be.
+   * - NOT_FOUND: there is no pause of that scope.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  resumeAdmission: handleUnaryCall<ResumeAdmissionRequest, ResumeAdmissionResponse>;
   /**
    * The upstreams that the configuration names, with what goes on at each.
    *
@@ -5830,6 +6608,59 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: FlushRecordingResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Pauses admission: no new request goes to an upstream, all of them or those in a scope, until it is
+   * resumed. Requests that are answered from a recording are not concerned. Pauses of several scopes
+   * hold side by side; one of the same scope takes the other's place.
+   *
+   * Status codes:
+   * - OK: the pause holds in every lane, and what the policy asks for has been done.
+   * - INVALID_ARGUMENT: policy is unspecified or unknown, or scope cannot be.
+   * - NOT_FOUND: the scope's upstream is none that is configured.
+   * - DEADLINE_EXCEEDED: what is in flight did not end in time (ADMISSION_POLICY_DRAIN); the pause
+   *   stays, as it does when the caller leaves.
+   * - RESOURCE_EXHAUSTED: too many pauses hold, or too many drains wait.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  pauseAdmission(
+    request: PauseAdmissionRequest,
+    callback: (error: ServiceError | null, response: PauseAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  pauseAdmission(
+    request: PauseAdmissionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PauseAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  pauseAdmission(
+    request: PauseAdmissionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PauseAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Takes back the pause of a scope, or all pauses. What is held by no other pause goes on.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: scope cannot be.
+   * - NOT_FOUND: there is no pause of that scope.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  resumeAdmission(
+    request: ResumeAdmissionRequest,
+    callback: (error: ServiceError | null, response: ResumeAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  resumeAdmission(
+    request: ResumeAdmissionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ResumeAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  resumeAdmission(
+    request: ResumeAdmissionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ResumeAdmissionResponse) => void,
   ): ClientUnaryCall;
   /**
    * The upstreams that the configuration names, with what goes on at each.
