@@ -171,6 +171,9 @@ export const EXPLAINED_AT_ONCE_MAX = 4
 /** Flushes of the recording that wait at once, over all callers. Over it: RESOURCE_EXHAUSTED. */
 export const FLUSHES_AT_ONCE_MAX = 64
 
+/** Bytes of a policy version; a longer one is refused. */
+export const POLICY_VERSION_BYTES_MAX = 256
+
 /** Pauses of admission at once, each of another scope. Over it: RESOURCE_EXHAUSTED. */
 export const PAUSES_MAX = 256
 

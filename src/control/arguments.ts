@@ -4,6 +4,7 @@ import { checkId } from '../lane/session.ts'
 import {
   DRAIN_MS_MAX,
   PAUSE_MODEL_BYTES_MAX,
+  POLICY_VERSION_BYTES_MAX,
   PAGE_ENTRIES_DEFAULT,
   PAGE_ENTRIES_MAX,
 } from '../limits.ts'
@@ -141,6 +142,19 @@ export function scopeOf({ upstream, model }: AdmissionScope): PauseAsked['scope'
   }
   const base = upstream.replace(/\/+$/, '')
   return { ...(base !== '' && { upstream: base }), ...(model !== '' && { model }) }
+}
+
+/**
+ * A policy version.
+ * @throws RolltapeError `bad_argument` for `policy_version`.
+ */
+export function policyVersionOf(given: string): string {
+  const bytes = Buffer.byteLength(given)
+  if (bytes > POLICY_VERSION_BYTES_MAX) {
+    throw bad(`policy_version has ${bytes} bytes, and ${POLICY_VERSION_BYTES_MAX} is the most`)
+  }
+  if (/\p{Cc}/u.test(given)) throw bad('policy_version has a control character')
+  return given
 }
 
 /**

@@ -113,6 +113,7 @@ export function msOf({ seconds, nanos }: Duration): number {
 /** How a rolltape is. */
 export function statusMessage(status: Status): GetStatusResponse {
   const { version, startedAtMs, uptimeMs, generation, url, pid, lanes, counters } = status
+  const { policyVersion } = status
   return {
     version,
     startTime: new Date(startedAtMs),
@@ -127,6 +128,7 @@ export function statusMessage(status: Status): GetStatusResponse {
     replay: status.replay && replayMessage(status.replay),
     counters: { ...counters },
     pauses: status.pauses.map(pauseMessage),
+    policyVersion,
   }
 }
 

@@ -10,6 +10,7 @@ import {
   pageOf,
   pathOf,
   pauseOf,
+  policyVersionOf,
   scopeOf,
   switchOf,
 } from './arguments.ts'
@@ -31,6 +32,8 @@ import type {
   RotateRecordingResponse,
   SetModeRequest,
   SetModeResponse,
+  SetPolicyVersionRequest,
+  SetPolicyVersionResponse,
   ShutdownRequest,
   ShutdownResponse,
   WatchExchangesRequest,
@@ -62,6 +65,7 @@ export function controlService(target: ControlTarget, onFault: OnFault): Control
     flushRecording: calls.unary((_, { signal }) => service.flushRecording(signal)),
     pauseAdmission: calls.unary((request, caller) => service.pauseAdmission(request, caller)),
     resumeAdmission: calls.unary((request) => service.resumeAdmission(request)),
+    setPolicyVersion: calls.unary((request) => service.setPolicyVersion(request)),
     listUpstreams: calls.unary((request) => service.listUpstreams(request)),
     explainRequest: calls.unary((request, { signal }) => service.explainRequest(request, signal)),
     watchExchanges: calls.streaming((call, signal) => service.watchExchanges(call, signal)),
@@ -107,6 +111,12 @@ class Service {
 
   async resumeAdmission({ scope }: ResumeAdmissionRequest): Promise<ResumeAdmissionResponse> {
     return admissionMessage(await this.#target.resume(scope && scopeOf(scope)))
+  }
+
+  async setPolicyVersion(request: SetPolicyVersionRequest): Promise<SetPolicyVersionResponse> {
+    const policyVersion = policyVersionOf(request.policyVersion)
+    const previousPolicyVersion = await this.#target.setPolicyVersion(policyVersion)
+    return { policyVersion, previousPolicyVersion }
   }
 
   async listUpstreams(request: ListUpstreamsRequest): Promise<ListUpstreamsResponse> {

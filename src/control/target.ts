@@ -32,6 +32,7 @@ export interface Status {
   readonly replay: ReplayStatus | undefined
   readonly counters: Counters
   readonly pauses: readonly AdmissionRule[]
+  readonly policyVersion: string
 }
 
 /** How one lane is. */
@@ -160,6 +161,8 @@ export interface ControlTarget {
   pause(asked: PauseAsked, caller: Caller): Promise<AdmissionState & { readonly aborted: number }>
   /** Takes back the pause of a scope, or all of them. */
   resume(scope: AdmissionScope | undefined): Promise<AdmissionState>
+  /** Stamps requests from now on; what they were stamped with before. */
+  setPolicyVersion(version: string): Promise<string>
   /** By base URL. */
   upstreams(): Promise<readonly UpstreamStatus[]>
   explain(asked: AskedRequest, signal: AbortSignal): Promise<ExplainedRequest>

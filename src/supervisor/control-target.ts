@@ -102,6 +102,7 @@ export class SupervisorTarget implements ControlTarget {
       recording,
       replay: this.#probe.replay(),
       pauses: supervisor.pauses,
+      policyVersion: supervisor.policyVersion,
       counters: Object.fromEntries(
         COUNTED.map((name) => [name, supervisor.counter(name)]),
       ) as unknown as Counters,
@@ -195,6 +196,10 @@ export class SupervisorTarget implements ControlTarget {
   async resume(scope: AdmissionScope | undefined): Promise<AdmissionState> {
     await this.#supervisor.resume(scope)
     return this.#admission(scope ?? {})
+  }
+
+  setPolicyVersion(version: string): Promise<string> {
+    return this.#supervisor.setPolicyVersion(version)
   }
 
   async #admission(scope: AdmissionScope): Promise<AdmissionState> {

@@ -238,11 +238,13 @@ export class Supervisor {
     return this.#policyVersion
   }
 
-  /** Stamps requests that go to an upstream from now on; resolves once every lane does. */
-  setPolicyVersion(version: string): Promise<void> {
+  /** Stamps requests from now on, which every lane does once it resolves; the version before. */
+  setPolicyVersion(version: string): Promise<string> {
     return this.#inTurn(async () => {
+      const before = this.#policyVersion
       this.#policyVersion = version
       await this.#lanes.askAll('serve', (lane) => this.#order(lane, false))
+      return before
     })
   }
 

@@ -5,7 +5,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
 import { rolltape } from '../cli/harness.ts'
-import { ControlClient, messageOf, numberOf } from '../support/control-client.ts'
+import { ControlClient, messageOf, numberOf, textOf } from '../support/control-client.ts'
 import { ask, refusal, startControlled } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf } from '../support/recorder.ts'
@@ -170,6 +170,40 @@ t.test('what cannot be is refused, and pauses nothing', async (t) => {
   await client.call('PauseAdmission', { 1: 1, 2: modelScope('m7') })
   const told = await client.call('GetStatus')
   t.equal(told.get(13)?.length, 256, 'one of the same scope takes the place of the other')
+})
+
+t.test('SetPolicyVersion stamps what goes to the upstream from its answer on', async (t) => {
+  const { address, send, held, file, rolltape: running } = await setUp(t)
+  await send('none')
+  t.strictSame(await ask(address, 'SetPolicyVersion', { policyVersion: 'step-1' }), {
+    policyVersion: 'step-1',
+  })
+  await send('one')
+  await ask(address, 'PauseAdmission', { policy: 'ADMISSION_POLICY_HOLD' })
+  const waits = send('two')
+  t.match(await held(1), { policyVersion: 'step-1' })
+  const client = new ControlClient(t, address)
+  const longest = 'ü'.repeat(128)
+  const second = await client.call('SetPolicyVersion', { 1: longest })
+  t.strictSame([textOf(second, 1), textOf(second, 2)], [longest, 'step-1'])
+  await client.call('ResumeAdmission')
+  await waits
+  for (const [policyVersion, message] of [
+    [`${longest}x`, /^policy_version has 257 bytes/],
+    ['a\nb', /^policy_version has a control character/],
+    ['a\u0085b', /^policy_version has a control character/],
+  ] as const) {
+    const refused = await refusal(address, 'SetPolicyVersion', { policyVersion })
+    t.match(refused, ['invalid_argument', message])
+  }
+  const cleared = await rolltape(['ctl', 'policy', '', '--control', address])
+  t.match(cleared, { code: 0, stdout: /^policy +-\nbefore +ü+\n$/ })
+  await send('three')
+  await running.close()
+  t.strictSame(
+    (await recordsOf(file)).map(({ policy }) => policy.dispatch),
+    [null, 'step-1', longest, null],
+  )
 })
 
 t.test('ctl pause and ctl resume', async (t) => {

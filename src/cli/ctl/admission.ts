@@ -1,10 +1,11 @@
-/** `ctl pause` and `ctl resume`: who may go to an upstream, around weight updates. */
+/** `ctl pause`, `ctl resume` and `ctl policy`: what a trainer does around a weight update. */
 import { Command, Option } from 'commander'
 
 import {
   AdmissionPolicy,
   PauseAdmissionResponse,
   ResumeAdmissionResponse,
+  SetPolicyVersionResponse,
   admissionPolicyToJSON,
   type AdmissionPause,
 } from '../../control/gen/rolltape/control/v1/control.ts'
@@ -58,6 +59,27 @@ export function resumeVerb(terminal: Terminal, finish: (code: number) => void): 
       ask: (to, flags) => to.call(to.client.resumeAdmission, { scope: scopeOf(flags) }),
       json: (answer) => ResumeAdmissionResponse.toJSON(answer),
       lines: (answer) => facts(stateFacts(answer)),
+    },
+    terminal,
+    finish,
+  )
+}
+
+/** Makes `ctl policy`. */
+export function policyVerb(terminal: Terminal, finish: (code: number) => void): Command {
+  const command = new Command('policy')
+    .description('Stamp requests from now on with this policy version; an empty one stamps none')
+    .argument('<version>', 'up to 256 bytes')
+  return doVerb<ConnectionFlags, SetPolicyVersionResponse>(
+    command,
+    {
+      ask: (to, _, [policyVersion = '']) => to.call(to.client.setPolicyVersion, { policyVersion }),
+      json: (answer) => SetPolicyVersionResponse.toJSON(answer),
+      lines: ({ policyVersion, previousPolicyVersion }) =>
+        facts([
+          ['policy', policyVersion || '-'],
+          ['before', previousPolicyVersion || '-'],
+        ]),
     },
     terminal,
     finish,

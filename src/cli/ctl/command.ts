@@ -5,7 +5,7 @@
 import { Command } from 'commander'
 
 import type { Terminal } from '../terminal.ts'
-import { pauseVerb, resumeVerb } from './admission.ts'
+import { pauseVerb, policyVerb, resumeVerb } from './admission.ts'
 import { EXIT_HELP } from './connection.ts'
 import { explainVerb, upstreamsVerb } from './look.ts'
 import { modeVerb } from './mode.ts'
@@ -39,6 +39,7 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
     modeVerb,
     pauseVerb,
     resumeVerb,
+    policyVerb,
     rotateVerb,
     flushVerb,
     shutdownVerb,

@@ -100,6 +100,7 @@ function statusLines(reply: GetStatusResponse): string[] {
     ['rolltape', `${version}, pid ${pid}, ${url}`],
     ['state', `${word(stateToJSON(reply.state))} for ${formatMs(ms(reply.uptime))}`],
     ['mode', `${word(modeToJSON(reply.mode))}, generation ${generation}`],
+    ['policy', reply.policyVersion || undefined] as const,
     ['paused', pauses.length === 0 ? undefined : pauses.map(pauseText).join(', ')] as const,
     ...lanes.map(({ lane, inFlight, held, eventLoopDelay, eventLoopUtilization, responsive }) => {
       const loop = `loop ${(eventLoopUtilization * 100).toFixed(0)} % busy, ${formatMs(ms(eventLoopDelay))} late`

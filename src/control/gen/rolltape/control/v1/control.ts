@@ -468,6 +468,8 @@ export interface GetStatusResponse {
     | undefined;
   /** Pauses of admission that hold. */
   pauses: AdmissionPause[];
+  /** What requests are stamped with as they go to an upstream; empty when none was told. */
+  policyVersion: string;
 }
 
 /** How one lane is. */
@@ -747,6 +749,20 @@ export interface ResumeAdmissionResponse {
   inFlight: number;
   /** Requests that wait, for whatever pause. */
   held: number;
+}
+
+/** Tells a policy version. */
+export interface SetPolicyVersionRequest {
+  /** The version, up to 256 bytes; empty stamps none any more. */
+  policyVersion: string;
+}
+
+/** The policy version that holds. */
+export interface SetPolicyVersionResponse {
+  /** What requests are stamped with now. */
+  policyVersion: string;
+  /** What they were stamped with before. */
+  previousPolicyVersion: string;
 }
 
 /** Asks for upstreams. */
@@ -1042,6 +1058,7 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     replay: undefined,
     counters: undefined,
     pauses: [],
+    policyVersion: "",
   };
 }
 
@@ -1085,6 +1102,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     for (const v of message.pauses) {
       AdmissionPause.encode(v!, writer.uint32(106).fork()).join();
+    }
+    if (message.policyVersion !== "") {
+      writer.uint32(114).string(message.policyVersion);
     }
     return writer;
   },
@@ -1206,6 +1226,14 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.pauses.push(AdmissionPause.decode(reader, reader.uint32()));
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.policyVersion = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1237,6 +1265,11 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
       replay: isSet(object.replay) ? ReplayStatus.fromJSON(object.replay) : undefined,
       counters: isSet(object.counters) ? Counters.fromJSON(object.counters) : undefined,
       pauses: globalThis.Array.isArray(object?.pauses) ? object.pauses.map((e: any) => AdmissionPause.fromJSON(e)) : [],
+      policyVersion: isSet(object.policyVersion)
+        ? globalThis.String(object.policyVersion)
+        : isSet(object.policy_version)
+        ? globalThis.String(object.policy_version)
+        : "",
     };
   },
 
@@ -1281,6 +1314,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.pauses?.length) {
       obj.pauses = message.pauses.map((e) => AdmissionPause.toJSON(e));
     }
+    if (message.policyVersion !== undefined) {
+      obj.policyVersion = message.policyVersion;
+    }
     return obj;
   },
 
@@ -1310,6 +1346,7 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
       ? Counters.fromPartial(object.counters)
       : undefined;
     message.pauses = object.pauses?.map((e) => AdmissionPause.fromPartial(e)) || [];
+    message.policyVersion = object.policyVersion ?? "";
     return message;
   },
 };
@@ -4045,6 +4082,172 @@ export const ResumeAdmissionResponse: MessageFns<ResumeAdmissionResponse> = {
   },
 };
 
+function createBaseSetPolicyVersionRequest(): SetPolicyVersionRequest {
+  return { policyVersion: "" };
+}
+
+export const SetPolicyVersionRequest: MessageFns<SetPolicyVersionRequest> = {
+  encode(message: SetPolicyVersionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policyVersion !== "") {
+      writer.uint32(10).string(message.policyVersion);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetPolicyVersionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetPolicyVersionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.policyVersion = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetPolicyVersionRequest {
+    return {
+      policyVersion: isSet(object.policyVersion)
+        ? globalThis.String(object.policyVersion)
+        : isSet(object.policy_version)
+        ? globalThis.String(object.policy_version)
+        : "",
+    };
+  },
+
+  toJSON(message: SetPolicyVersionRequest): unknown {
+    const obj: any = {};
+    if (message.policyVersion !== undefined) {
+      obj.policyVersion = message.policyVersion;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetPolicyVersionRequest>): SetPolicyVersionRequest {
+    return SetPolicyVersionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetPolicyVersionRequest>): SetPolicyVersionRequest {
+    const message = createBaseSetPolicyVersionRequest();
+    message.policyVersion = object.policyVersion ?? "";
+    return message;
+  },
+};
+
+function createBaseSetPolicyVersionResponse(): SetPolicyVersionResponse {
+  return { policyVersion: "", previousPolicyVersion: "" };
+}
+
+export const SetPolicyVersionResponse: MessageFns<SetPolicyVersionResponse> = {
+  encode(message: SetPolicyVersionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policyVersion !== "") {
+      writer.uint32(10).string(message.policyVersion);
+    }
+    if (message.previousPolicyVersion !== "") {
+      writer.uint32(18).string(message.previousPolicyVersion);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetPolicyVersionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetPolicyVersionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.policyVersion = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.previousPolicyVersion = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetPolicyVersionResponse {
+    return {
+      policyVersion: isSet(object.policyVersion)
+        ? globalThis.String(object.policyVersion)
+        : isSet(object.policy_version)
+        ? globalThis.String(object.policy_version)
+        : "",
+      previousPolicyVersion: isSet(object.previousPolicyVersion)
+        ? globalThis.String(object.previousPolicyVersion)
+        : isSet(object.previous_policy_version)
+        ? globalThis.String(object.previous_policy_version)
+        : "",
+    };
+  },
+
+  toJSON(message: SetPolicyVersionResponse): unknown {
+    const obj: any = {};
+    if (message.policyVersion !== undefined) {
+      obj.policyVersion = message.policyVersion;
+    }
+    if (message.previousPolicyVersion !== undefined) {
+      obj.previousPolicyVersion = message.previousPolicyVersion;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetPolicyVersionResponse>): SetPolicyVersionResponse {
+    return SetPolicyVersionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetPolicyVersionResponse>): SetPolicyVersionResponse {
+    const message = createBaseSetPolicyVersionResponse();
+    message.policyVersion = object.policyVersion ?? "";
+    message.previousPolicyVersion = object.previousPolicyVersion ?? "";
+    return message;
+  },
+};
+
 function createBaseListUpstreamsRequest(): ListUpstreamsRequest {
   return { pageSize: 0, pageToken: "" };
 }
@@ -6278,6 +6481,26 @@ export const ControlServiceService = {
     responseDeserialize: (value: Buffer): ResumeAdmissionResponse => ResumeAdmissionResponse.decode(value),
   },
   /**
+   * Stamps every request that goes to an upstream from now on with a policy version. A request that
+   * was held is stamped when it goes. Answers once every lane does so.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: policy_version is longer than 256 bytes or has a control character.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  setPolicyVersion: {
+    path: "/rolltape.control.v1.ControlService/SetPolicyVersion" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetPolicyVersionRequest): Buffer =>
+      Buffer.from(SetPolicyVersionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetPolicyVersionRequest => SetPolicyVersionRequest.decode(value),
+    responseSerialize: (value: SetPolicyVersionResponse): Buffer =>
+      Buffer.from(SetPolicyVersionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SetPolicyVersionResponse => SetPolicyVersionResponse.decode(value),
+  },
+  /**
    * The upstreams that the configuration names, with what goes on at each.
    *
    * Status codes:
@@ -6439,6 +6662,16 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
    * - UNAVAILABLE: a lane died and has no successor.
    */
   resumeAdmission: handleUnaryCall<ResumeAdmissionRequest, ResumeAdmissionResponse>;
+  /**
+   * Stamps every request that goes to an upstream from now on with a policy version. A request that
+   * was held is stamped when it goes. Answers once every lane does so.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: policy_version is longer than 256 bytes or has a control character.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  setPolicyVersion: handleUnaryCall<SetPolicyVersionRequest, SetPolicyVersionResponse>;
   /**
    * The upstreams that the configuration names, with what goes on at each.
    *
@@ -6661,6 +6894,30 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ResumeAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Stamps every request that goes to an upstream from now on with a policy version. A request that
+   * was held is stamped when it goes. Answers once every lane does so.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: policy_version is longer than 256 bytes or has a control character.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  setPolicyVersion(
+    request: SetPolicyVersionRequest,
+    callback: (error: ServiceError | null, response: SetPolicyVersionResponse) => void,
+  ): ClientUnaryCall;
+  setPolicyVersion(
+    request: SetPolicyVersionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SetPolicyVersionResponse) => void,
+  ): ClientUnaryCall;
+  setPolicyVersion(
+    request: SetPolicyVersionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SetPolicyVersionResponse) => void,
   ): ClientUnaryCall;
   /**
    * The upstreams that the configuration names, with what goes on at each.
