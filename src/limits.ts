@@ -186,6 +186,12 @@ export const DRAINS_AT_ONCE_MAX = 64
 /** So long before its caller's deadline a call that waits says what it has waited for in vain. */
 export const DEADLINE_MARGIN_MS = 100
 
+/** Loads of a recording that wait or read at once. Over it: RESOURCE_EXHAUSTED. */
+export const LOADS_AT_ONCE_MAX = 16
+
+/** Between two messages that tell how far a load is. */
+export const LOAD_TOLD_MS = 100
+
 /** How long the control API waits for a lane's or the appender's word on how it is. */
 export const STATE_WAIT_MS_MAX = 500
 

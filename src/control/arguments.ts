@@ -11,7 +11,7 @@ import {
 import type { Mode as ModeName } from '../mode.ts'
 import type { SessionOverride } from '../options/overrides.ts'
 import { parsePace } from '../replay/pace.ts'
-import type { Switch } from '../supervisor/supervisor.ts'
+import type { Switch } from '../supervisor/switching.ts'
 import type { Outcome as OutcomeName } from '../trajectory/record.ts'
 import type { Duration } from './gen/google/protobuf/duration.ts'
 import { Mode, Shape } from './gen/rolltape/control/v1/control.ts'
@@ -154,6 +154,15 @@ export function policyVersionOf(given: string): string {
     throw bad(`policy_version has ${bytes} bytes, and ${POLICY_VERSION_BYTES_MAX} is the most`)
   }
   if (/\p{Cc}/u.test(given)) throw bad('policy_version has a control character')
+  return given
+}
+
+/**
+ * The path of a recording.
+ * @throws RolltapeError `bad_argument` for `file`.
+ */
+export function fileOf(given: string): string {
+  if (given === '') throw bad('file is empty; say which')
   return given
 }
 

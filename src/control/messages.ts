@@ -9,7 +9,7 @@ import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import type { Verdict as Counted } from '../replay/verdict.ts'
 import { formatPace } from '../replay/pace.ts'
 import type { WatchItem } from '../supervisor/exchange-watch.ts'
-import type { Switched } from '../supervisor/supervisor.ts'
+import type { Switched } from '../supervisor/switching.ts'
 import type { WatchedEnd, WatchedRecord } from '../supervisor/watched.ts'
 import type { Outcome as OutcomeName } from '../trajectory/record.ts'
 import type { Duration } from './gen/google/protobuf/duration.ts'
@@ -28,6 +28,7 @@ import type {
   ExplainRequestResponse,
   GetStatusResponse,
   LaneStatus as LaneMessage,
+  LoadTapeResponse,
   RecordSummary,
   RecordingStatus as RecordingMessage,
   ReplayStatus as ReplayMessage,
@@ -41,6 +42,7 @@ import type {
 import type {
   AdmissionState,
   LaneStatus,
+  Loaded,
   PauseAsked,
   RecordingStatus,
   ReplayStatus,
@@ -154,6 +156,12 @@ export function settingsMessage(own: SessionOverride): SessionSettings {
     shape: own.shape === undefined ? Shape.UNSPECIFIED : SHAPE[own.shape],
     replayTurns: own.replayTurns,
   }
+}
+
+/** A load that is done. */
+export function loadedMessage({ replay, mode, generation }: Loaded): LoadTapeResponse {
+  const value = { replay: replay && replayMessage(replay), mode: MODE[mode], generation }
+  return { event: { $case: 'loaded', value } }
 }
 
 /** How admission is. */

@@ -6,6 +6,7 @@ import { RolltapeError } from '../errors.ts'
 import { effectiveOptions } from '../options/effective.ts'
 import {
   drainTimeoutMs,
+  fileOf,
   outcomesOf,
   pageOf,
   pathOf,
@@ -36,6 +37,7 @@ import type {
   SetPolicyVersionResponse,
   ShutdownRequest,
   ShutdownResponse,
+  UnloadTapeResponse,
   WatchExchangesRequest,
 } from './gen/rolltape/control/v1/control.ts'
 import {
@@ -44,11 +46,14 @@ import {
   admissionMessage,
   configMessage,
   explainMessage,
+  loadedMessage,
   recordingMessage,
   statusMessage,
   switchMessage,
   upstreamMessage,
 } from './messages.ts'
+import { progressTo } from './load-stream.ts'
+import type { LoadCall } from './load-stream.ts'
 import type { ControlTarget } from './target.ts'
 import { relayWatch } from './watch-stream.ts'
 import type { WatchCall } from './watch-stream.ts'
@@ -61,6 +66,8 @@ export function controlService(target: ControlTarget, onFault: OnFault): Control
     getStatus: calls.unary(() => service.getStatus()),
     getConfig: calls.unary(() => service.getConfig()),
     setMode: calls.unary((request) => service.setMode(request)),
+    loadTape: calls.streaming((call, signal) => service.loadTape(call, signal)),
+    unloadTape: calls.unary(() => service.unloadTape()),
     rotateRecording: calls.unary(() => service.rotateRecording()),
     flushRecording: calls.unary((_, { signal }) => service.flushRecording(signal)),
     pauseAdmission: calls.unary((request, caller) => service.pauseAdmission(request, caller)),
@@ -90,6 +97,17 @@ class Service {
 
   async setMode(request: SetModeRequest): Promise<SetModeResponse> {
     return switchMessage(await this.#target.switch(switchOf(request)), request.session)
+  }
+
+  async loadTape(call: LoadCall, signal: AbortSignal): Promise<void> {
+    const onProgress = progressTo(call)
+    const loaded = await this.#target.load(fileOf(call.request.file), { onProgress, signal })
+    call.write(loadedMessage(loaded))
+  }
+
+  async unloadTape(): Promise<UnloadTapeResponse> {
+    const { mode, ...rest } = await this.#target.unload()
+    return { ...rest, mode: MODE[mode] }
   }
 
   async rotateRecording(): Promise<RotateRecordingResponse> {

@@ -11,7 +11,8 @@ import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import type { Verdict } from '../replay/verdict.ts'
 import type { AdmissionScope } from '../supervisor/admissions.ts'
 import type { Watcher } from '../supervisor/exchange-watch.ts'
-import type { Switch, Switched } from '../supervisor/supervisor.ts'
+import type { LoadOptions } from '../supervisor/replay.ts'
+import type { Switch, Switched } from '../supervisor/switching.ts'
 import type { Caller } from './calls.ts'
 
 /** How far a rolltape is in its life. */
@@ -63,6 +64,21 @@ export interface RecordingStatus {
   readonly lagBytes: number
   readonly lastError: string
   readonly writable: boolean
+}
+
+/** A recording is loaded. */
+export interface Loaded {
+  readonly replay: ReplayStatus | undefined
+  readonly mode: Mode
+  readonly generation: number
+}
+
+/** A recording is left. */
+export interface Unloaded {
+  /** What was replayed. */
+  readonly file: string
+  readonly mode: Mode
+  readonly generation: number
 }
 
 /** A part of a recording. */
@@ -152,6 +168,10 @@ export interface ControlTarget {
   switch(change: Switch): Promise<Switched>
   /** Closes the part that is written and begins the next. */
   rotate(): Promise<Rotated>
+  /** Reads a recording and answers from it; dropped when the signal fires before it is read. */
+  load(file: string, how: LoadOptions): Promise<Loaded>
+  /** Answers from no recording any more. */
+  unload(): Promise<Unloaded>
   /** A barrier: what was over before has its record. */
   flush(signal: AbortSignal): Promise<RecordingStatus>
   /**

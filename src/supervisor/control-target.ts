@@ -7,17 +7,19 @@ import type {
   AskedRequest,
   ControlTarget,
   Counters,
+  Loaded,
   PauseAsked,
   RecordingStatus,
   Rotated,
   Status,
   Stopping,
+  Unloaded,
   UpstreamStatus,
 } from '../control/target.ts'
 import type { Caller } from '../control/calls.ts'
 import { RolltapeError } from '../errors.ts'
-import { EXPLAINED_AT_ONCE_MAX, FLUSHES_AT_ONCE_MAX } from '../limits.ts'
-import { forwards } from '../mode.ts'
+import { EXPLAINED_AT_ONCE_MAX, FLUSHES_AT_ONCE_MAX, LOADS_AT_ONCE_MAX } from '../limits.ts'
+import { forwards, replays } from '../mode.ts'
 import type { Mode } from '../mode.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
@@ -29,9 +31,11 @@ import { Drains } from './drains.ts'
 import { explainAside } from './explain-aside.ts'
 import type { Watcher } from './exchange-watch.ts'
 import { Probe, upstreamsOf } from './probe.ts'
+import type { LoadOptions } from './replay.ts'
 import type { CounterName } from './shared.ts'
-import type { Supervisor, Switch, Switched } from './supervisor.ts'
+import type { Supervisor } from './supervisor.ts'
 import { modesOfAll } from './switching.ts'
+import type { Switch, Switched } from './switching.ts'
 
 /** What the target needs of whoever runs the supervisor. */
 export interface TargetOwner {
@@ -65,6 +69,7 @@ export class SupervisorTarget implements ControlTarget {
   readonly #version = version()
   #flushing = 0
   #explaining = 0
+  #loading = 0
   #stopping: { readonly deadlineMs: number } | undefined
 
   constructor(supervisor: Supervisor, config: RolltapeConfig, owner: TargetOwner) {
@@ -111,6 +116,34 @@ export class SupervisorTarget implements ControlTarget {
 
   switch(change: Switch): Promise<Switched> {
     return this.#supervisor.switch(change)
+  }
+
+  async load(file: string, how: LoadOptions): Promise<Loaded> {
+    if (this.#loading >= LOADS_AT_ONCE_MAX) {
+      const message = `${LOADS_AT_ONCE_MAX} loads are waiting already, which is the most`
+      throw new RolltapeError('over_capacity', message)
+    }
+    this.#loading++
+    try {
+      const { generation, mode } = (await this.#supervisor.load(file, how)).modes
+      return { replay: this.#probe.replay(), mode, generation }
+    } finally {
+      this.#loading--
+    }
+  }
+
+  async unload(): Promise<Unloaded> {
+    const { replay, modes } = this.#supervisor
+    if (replay === undefined) throw this.#nothing('replayed', '--replay-file, or load one')
+    const needing = modesOfAll(modes).find(replays)
+    if (needing !== undefined) {
+      const message = `mode ${needing} is in force and answers from ${replay.file}`
+      throw new RolltapeError('wrong_state', message, {
+        hint: 'switch the process, and sessions with a mode of their own, before',
+      })
+    }
+    const { generation, mode } = (await this.#supervisor.switch({ replayFile: null })).modes
+    return { file: replay.file, mode, generation }
   }
 
   async rotate(): Promise<Rotated> {

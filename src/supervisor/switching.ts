@@ -7,6 +7,7 @@ import { SESSION_OVERRIDES_MAX } from '../limits.ts'
 import { forwards, records, replays } from '../mode.ts'
 import type { Mode, OnMiss } from '../mode.ts'
 import type { RolltapeConfig } from '../options.ts'
+import { isSameRecording } from '../options/mode-rules.ts'
 import type { SessionOverride } from '../options/overrides.ts'
 
 /** How all lanes serve. */
@@ -25,6 +26,22 @@ export interface ModeChange {
   readonly session?: { readonly id: string; readonly own: SessionOverride | null }
   /** The generation the caller has seen; a switch by somebody else in between refuses this one. */
   readonly expectedGeneration?: number
+}
+
+/** A switch: the modes, and the files they need. */
+export interface Switch extends ModeChange {
+  /** The recording to answer from; null takes it away. */
+  readonly replayFile?: string | null
+  /** The file to record to from now on. */
+  readonly recordingFile?: string
+}
+
+/** What a switch came to. */
+export interface Switched {
+  /** Of the session, where one was named. */
+  readonly previousMode: Mode
+  readonly mode: Mode
+  readonly modes: Modes
 }
 
 /** What there is to serve with. */
@@ -80,6 +97,19 @@ export function onMissOf(
 /** What the end of the recording comes to in `hybrid`: the upstream, unless somebody said else. */
 export function endsLive({ onExhausted, origins }: RolltapeConfig): boolean {
   return onExhausted === 'live' || origins.onExhausted === 'default'
+}
+
+/**
+ * Makes sure that what is recorded is not what is replayed.
+ * @throws RolltapeError `recording_conflict`.
+ */
+export function checkApart(recordingFile: string, replayFile: string): void {
+  if (!isSameRecording(recordingFile, replayFile)) return
+  throw new RolltapeError(
+    'recording_conflict',
+    `${recordingFile} is recorded to, and it is the recording that ${replayFile} answers from`,
+    { hint: 'record into another file, or answer from another recording' },
+  )
 }
 
 function withOwn(

@@ -7,6 +7,7 @@ import { Command } from 'commander'
 import type { Terminal } from '../terminal.ts'
 import { pauseVerb, policyVerb, resumeVerb } from './admission.ts'
 import { EXIT_HELP } from './connection.ts'
+import { loadVerb, unloadVerb } from './load.ts'
 import { explainVerb, upstreamsVerb } from './look.ts'
 import { modeVerb } from './mode.ts'
 import { configVerb, statusVerb } from './status.ts'
@@ -37,6 +38,8 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
     statusVerb,
     configVerb,
     modeVerb,
+    loadVerb,
+    unloadVerb,
     pauseVerb,
     resumeVerb,
     policyVerb,

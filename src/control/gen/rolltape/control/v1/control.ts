@@ -665,6 +665,59 @@ export interface SessionSettings {
   replayTurns?: number | undefined;
 }
 
+/** Asks for a recording to be loaded. */
+export interface LoadTapeRequest {
+  /** A .jsonl or a tape folder, a path that rolltape sees. */
+  file: string;
+}
+
+/** How a load goes. */
+export interface LoadTapeResponse {
+  /** What has happened. */
+  event:
+    | //
+    /** Some of it has been read. */
+    { $case: "progress"; value: LoadProgress }
+    | //
+    /** It is loaded, and every lane has acknowledged it; always the last message. */
+    { $case: "loaded"; value: TapeLoaded }
+    | undefined;
+}
+
+/** How far a load is. */
+export interface LoadProgress {
+  /** Bytes that have been read. */
+  doneBytes: number;
+  /** Bytes that there are. */
+  totalBytes: number;
+}
+
+/** A recording is loaded. */
+export interface TapeLoaded {
+  /** How the replay is now. */
+  replay:
+    | ReplayStatus
+    | undefined;
+  /** What is done with requests. */
+  mode: Mode;
+  /** Counts switches. */
+  generation: number;
+}
+
+/** Asks for the recording to be left. */
+export interface UnloadTapeRequest {
+}
+
+/** The recording is left. */
+export interface UnloadTapeResponse {
+  /** The recording that was replayed. */
+  file: string;
+  /** What is done with requests. */
+  mode: Mode;
+  /** Counts switches. */
+  generation: number;
+}
+
 /** Asks for the next part. */
 export interface RotateRecordingRequest {
 }
@@ -3161,6 +3214,523 @@ export const SessionSettings: MessageFns<SessionSettings> = {
     message.pace = object.pace ?? "";
     message.shape = object.shape ?? 0;
     message.replayTurns = object.replayTurns ?? undefined;
+    return message;
+  },
+};
+
+function createBaseLoadTapeRequest(): LoadTapeRequest {
+  return { file: "" };
+}
+
+export const LoadTapeRequest: MessageFns<LoadTapeRequest> = {
+  encode(message: LoadTapeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== "") {
+      writer.uint32(10).string(message.file);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LoadTapeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoadTapeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LoadTapeRequest {
+    return { file: isSet(object.file) ? globalThis.String(object.file) : "" };
+  },
+
+  toJSON(message: LoadTapeRequest): unknown {
+    const obj: any = {};
+    if (message.file !== undefined) {
+      obj.file = message.file;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LoadTapeRequest>): LoadTapeRequest {
+    return LoadTapeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LoadTapeRequest>): LoadTapeRequest {
+    const message = createBaseLoadTapeRequest();
+    message.file = object.file ?? "";
+    return message;
+  },
+};
+
+function createBaseLoadTapeResponse(): LoadTapeResponse {
+  return { event: undefined };
+}
+
+export const LoadTapeResponse: MessageFns<LoadTapeResponse> = {
+  encode(message: LoadTapeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.event?.$case) {
+      case "progress":
+        LoadProgress.encode(message.event.value, writer.uint32(10).fork()).join();
+        break;
+      case "loaded":
+        TapeLoaded.encode(message.event.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LoadTapeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoadTapeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.event = { $case: "progress", value: LoadProgress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = { $case: "loaded", value: TapeLoaded.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LoadTapeResponse {
+    return {
+      event: isSet(object.progress)
+        ? { $case: "progress", value: LoadProgress.fromJSON(object.progress) }
+        : isSet(object.loaded)
+        ? { $case: "loaded", value: TapeLoaded.fromJSON(object.loaded) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: LoadTapeResponse): unknown {
+    const obj: any = {};
+    if (message.event?.$case === "progress") {
+      obj.progress = LoadProgress.toJSON(message.event.value);
+    } else if (message.event?.$case === "loaded") {
+      obj.loaded = TapeLoaded.toJSON(message.event.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LoadTapeResponse>): LoadTapeResponse {
+    return LoadTapeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LoadTapeResponse>): LoadTapeResponse {
+    const message = createBaseLoadTapeResponse();
+    switch (object.event?.$case) {
+      case "progress": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "progress", value: LoadProgress.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "loaded": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "loaded", value: TapeLoaded.fromPartial(object.event.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseLoadProgress(): LoadProgress {
+  return { doneBytes: 0, totalBytes: 0 };
+}
+
+export const LoadProgress: MessageFns<LoadProgress> = {
+  encode(message: LoadProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.doneBytes !== 0) {
+      writer.uint32(8).int64(message.doneBytes);
+    }
+    if (message.totalBytes !== 0) {
+      writer.uint32(16).int64(message.totalBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LoadProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoadProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.doneBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.totalBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LoadProgress {
+    return {
+      doneBytes: isSet(object.doneBytes)
+        ? globalThis.Number(object.doneBytes)
+        : isSet(object.done_bytes)
+        ? globalThis.Number(object.done_bytes)
+        : 0,
+      totalBytes: isSet(object.totalBytes)
+        ? globalThis.Number(object.totalBytes)
+        : isSet(object.total_bytes)
+        ? globalThis.Number(object.total_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: LoadProgress): unknown {
+    const obj: any = {};
+    if (message.doneBytes !== undefined) {
+      obj.doneBytes = Math.round(message.doneBytes);
+    }
+    if (message.totalBytes !== undefined) {
+      obj.totalBytes = Math.round(message.totalBytes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LoadProgress>): LoadProgress {
+    return LoadProgress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LoadProgress>): LoadProgress {
+    const message = createBaseLoadProgress();
+    message.doneBytes = object.doneBytes ?? 0;
+    message.totalBytes = object.totalBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseTapeLoaded(): TapeLoaded {
+  return { replay: undefined, mode: 0, generation: 0 };
+}
+
+export const TapeLoaded: MessageFns<TapeLoaded> = {
+  encode(message: TapeLoaded, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.replay !== undefined) {
+      ReplayStatus.encode(message.replay, writer.uint32(10).fork()).join();
+    }
+    if (message.mode !== 0) {
+      writer.uint32(16).int32(message.mode);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(24).int64(message.generation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TapeLoaded {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTapeLoaded();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.replay = ReplayStatus.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TapeLoaded {
+    return {
+      replay: isSet(object.replay) ? ReplayStatus.fromJSON(object.replay) : undefined,
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      generation: isSet(object.generation) ? globalThis.Number(object.generation) : 0,
+    };
+  },
+
+  toJSON(message: TapeLoaded): unknown {
+    const obj: any = {};
+    if (message.replay !== undefined) {
+      obj.replay = ReplayStatus.toJSON(message.replay);
+    }
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.generation !== undefined) {
+      obj.generation = Math.round(message.generation);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TapeLoaded>): TapeLoaded {
+    return TapeLoaded.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TapeLoaded>): TapeLoaded {
+    const message = createBaseTapeLoaded();
+    message.replay = (object.replay !== undefined && object.replay !== null)
+      ? ReplayStatus.fromPartial(object.replay)
+      : undefined;
+    message.mode = object.mode ?? 0;
+    message.generation = object.generation ?? 0;
+    return message;
+  },
+};
+
+function createBaseUnloadTapeRequest(): UnloadTapeRequest {
+  return {};
+}
+
+export const UnloadTapeRequest: MessageFns<UnloadTapeRequest> = {
+  encode(_: UnloadTapeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnloadTapeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnloadTapeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): UnloadTapeRequest {
+    return {};
+  },
+
+  toJSON(_: UnloadTapeRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnloadTapeRequest>): UnloadTapeRequest {
+    return UnloadTapeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<UnloadTapeRequest>): UnloadTapeRequest {
+    const message = createBaseUnloadTapeRequest();
+    return message;
+  },
+};
+
+function createBaseUnloadTapeResponse(): UnloadTapeResponse {
+  return { file: "", mode: 0, generation: 0 };
+}
+
+export const UnloadTapeResponse: MessageFns<UnloadTapeResponse> = {
+  encode(message: UnloadTapeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== "") {
+      writer.uint32(10).string(message.file);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(16).int32(message.mode);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(24).int64(message.generation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnloadTapeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnloadTapeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnloadTapeResponse {
+    return {
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      generation: isSet(object.generation) ? globalThis.Number(object.generation) : 0,
+    };
+  },
+
+  toJSON(message: UnloadTapeResponse): unknown {
+    const obj: any = {};
+    if (message.file !== undefined) {
+      obj.file = message.file;
+    }
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.generation !== undefined) {
+      obj.generation = Math.round(message.generation);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnloadTapeResponse>): UnloadTapeResponse {
+    return UnloadTapeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UnloadTapeResponse>): UnloadTapeResponse {
+    const message = createBaseUnloadTapeResponse();
+    message.file = object.file ?? "";
+    message.mode = object.mode ?? 0;
+    message.generation = object.generation ?? 0;
     return message;
   },
 };
@@ -6393,6 +6963,49 @@ export const ControlServiceService = {
     responseDeserialize: (value: Buffer): SetModeResponse => SetModeResponse.decode(value),
   },
   /**
+   * Reads a recording and answers from it from then on, in modes that replay; the one before is left,
+   * also where it is the same file, and what had been used of it is forgotten. Tells how far it is,
+   * then what was reached, and ends. One load after the other; switches of modes go on meanwhile. If
+   * the caller leaves while the recording is read, it is left unused and all stays as it was.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: file is empty.
+   * - NOT_FOUND: there is no such file, or no tape in the folder.
+   * - FAILED_PRECONDITION: it is the recording that is written.
+   * - DATA_LOSS: it cannot be read.
+   * - RESOURCE_EXHAUSTED: too many loads are waiting already.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  loadTape: {
+    path: "/rolltape.control.v1.ControlService/LoadTape" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: LoadTapeRequest): Buffer => Buffer.from(LoadTapeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): LoadTapeRequest => LoadTapeRequest.decode(value),
+    responseSerialize: (value: LoadTapeResponse): Buffer => Buffer.from(LoadTapeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): LoadTapeResponse => LoadTapeResponse.decode(value),
+  },
+  /**
+   * Answers from no recording any more, once running answers have been given. Waits for a load that
+   * is under way.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is loaded, or a mode that is in force, of the process or of a
+   *   session, answers from it; switch first.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  unloadTape: {
+    path: "/rolltape.control.v1.ControlService/UnloadTape" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UnloadTapeRequest): Buffer => Buffer.from(UnloadTapeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UnloadTapeRequest => UnloadTapeRequest.decode(value),
+    responseSerialize: (value: UnloadTapeResponse): Buffer => Buffer.from(UnloadTapeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UnloadTapeResponse => UnloadTapeResponse.decode(value),
+  },
+  /**
    * Closes the part that is written and begins the next: no exchange is lost, none is in both. What
    * had ended when the call came is in the closed file.
    *
@@ -6615,6 +7228,33 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
    */
   setMode: handleUnaryCall<SetModeRequest, SetModeResponse>;
   /**
+   * Reads a recording and answers from it from then on, in modes that replay; the one before is left,
+   * also where it is the same file, and what had been used of it is forgotten. Tells how far it is,
+   * then what was reached, and ends. One load after the other; switches of modes go on meanwhile. If
+   * the caller leaves while the recording is read, it is left unused and all stays as it was.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: file is empty.
+   * - NOT_FOUND: there is no such file, or no tape in the folder.
+   * - FAILED_PRECONDITION: it is the recording that is written.
+   * - DATA_LOSS: it cannot be read.
+   * - RESOURCE_EXHAUSTED: too many loads are waiting already.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  loadTape: handleServerStreamingCall<LoadTapeRequest, LoadTapeResponse>;
+  /**
+   * Answers from no recording any more, once running answers have been given. Waits for a load that
+   * is under way.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is loaded, or a mode that is in force, of the process or of a
+   *   session, answers from it; switch first.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  unloadTape: handleUnaryCall<UnloadTapeRequest, UnloadTapeResponse>;
+  /**
    * Closes the part that is written and begins the next: no exchange is lost, none is in both. What
    * had ended when the call came is in the closed file.
    *
@@ -6790,6 +7430,52 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SetModeResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Reads a recording and answers from it from then on, in modes that replay; the one before is left,
+   * also where it is the same file, and what had been used of it is forgotten. Tells how far it is,
+   * then what was reached, and ends. One load after the other; switches of modes go on meanwhile. If
+   * the caller leaves while the recording is read, it is left unused and all stays as it was.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: file is empty.
+   * - NOT_FOUND: there is no such file, or no tape in the folder.
+   * - FAILED_PRECONDITION: it is the recording that is written.
+   * - DATA_LOSS: it cannot be read.
+   * - RESOURCE_EXHAUSTED: too many loads are waiting already.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  loadTape(request: LoadTapeRequest, options?: Partial<CallOptions>): ClientReadableStream<LoadTapeResponse>;
+  loadTape(
+    request: LoadTapeRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<LoadTapeResponse>;
+  /**
+   * Answers from no recording any more, once running answers have been given. Waits for a load that
+   * is under way.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is loaded, or a mode that is in force, of the process or of a
+   *   session, answers from it; switch first.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  unloadTape(
+    request: UnloadTapeRequest,
+    callback: (error: ServiceError | null, response: UnloadTapeResponse) => void,
+  ): ClientUnaryCall;
+  unloadTape(
+    request: UnloadTapeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UnloadTapeResponse) => void,
+  ): ClientUnaryCall;
+  unloadTape(
+    request: UnloadTapeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UnloadTapeResponse) => void,
   ): ClientUnaryCall;
   /**
    * Closes the part that is written and begins the next: no exchange is lost, none is in both. What
