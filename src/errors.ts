@@ -49,6 +49,7 @@ export const HTTP_STATUS = {
   bad_argument: 400,
   wrong_state: 409,
   unauthenticated: 401,
+  deadline_passed: 504,
 } as const satisfies Record<string, number>
 
 /** Stable literal that names an error; clients and tests may match on it. */
@@ -110,6 +111,7 @@ export const GRPC_STATUS = {
   bad_argument: 'INVALID_ARGUMENT',
   wrong_state: 'FAILED_PRECONDITION',
   unauthenticated: 'UNAUTHENTICATED',
+  deadline_passed: 'DEADLINE_EXCEEDED',
 } as const satisfies Record<ErrorCode, GrpcStatus>
 
 /**

@@ -180,6 +180,27 @@ export const EXPLAINED_AT_ONCE_MAX = 4
 /** Flushes of the recording that wait at once, over all callers. Over it: RESOURCE_EXHAUSTED. */
 export const FLUSHES_AT_ONCE_MAX = 64
 
+/** Bytes of a policy version; a longer one is refused. */
+export const POLICY_VERSION_BYTES_MAX = 256
+
+/** Pauses of admission at once, each of another scope. Over it: RESOURCE_EXHAUSTED. */
+export const PAUSES_MAX = 256
+
+/** Bytes of a model's name in a pause; a longer one is refused. */
+export const PAUSE_MODEL_BYTES_MAX = 1024
+
+/** Drains of admission that wait at once, also for callers that have left. Over it: RESOURCE_EXHAUSTED. */
+export const DRAINS_AT_ONCE_MAX = 64
+
+/** So long before its caller's deadline a call that waits says what it has waited for in vain. */
+export const DEADLINE_MARGIN_MS = 100
+
+/** Loads of a recording that wait or read at once. Over it: RESOURCE_EXHAUSTED. */
+export const LOADS_AT_ONCE_MAX = 16
+
+/** Between two messages that tell how far a load is. */
+export const LOAD_TOLD_MS = 100
+
 /** How long the control API waits for a lane's or the appender's word on how it is. */
 export const STATE_WAIT_MS_MAX = 500
 

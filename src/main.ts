@@ -4,6 +4,7 @@
  *
  * Nothing is imported before the version is known, so that an old Node can say what it lacks. The
  * first SIGINT or SIGTERM asks the running command to finish, a second one ends the process.
+ * SIGHUP ends it too, unless the command listens for it.
  */
 const NODE_MAJOR_MIN = 24
 
@@ -38,6 +39,7 @@ const code = await run({
   stderr: process.stderr,
   env: process.env,
   stopping: stopping.signal,
+  onHangup: (listener) => process.on('SIGHUP', listener),
   self: [process.execPath, ...process.execArgv, process.argv[1] ?? ''],
 })
 process.stdout.write('', () => process.exit(code))

@@ -19,14 +19,14 @@ import { makeLog } from './supervisor/log.ts'
 import { Supervisor } from './supervisor/supervisor.ts'
 import type { CloseReport } from './supervisor/supervisor.ts'
 import type { Verdict } from './replay/verdict.ts'
-import type { RecoveryReport } from './supervisor/recording.ts'
+import type { RecoveryReport, Rotation } from './supervisor/recording.ts'
 
 export { RolltapeError } from './errors.ts'
 export type { ErrorCode } from './errors.ts'
 export type { RolltapeConfig, RolltapeOptions } from './options.ts'
 export type { Verdict } from './replay/verdict.ts'
 export type { CloseReport } from './supervisor/supervisor.ts'
-export type { RecoveryReport } from './supervisor/recording.ts'
+export type { RecoveryReport, Rotation } from './supervisor/recording.ts'
 export { readRecords } from './trajectory/jsonl.ts'
 export type { ReadOptions, ReadProgress, StoredRecord } from './trajectory/jsonl.ts'
 export type * from './trajectory/record.ts'
@@ -53,6 +53,11 @@ export interface Rolltape {
   readonly failed: Promise<RolltapeError>
   /** Resolves once it is closed, whoever asked for it: {@link close}, or the control API. */
   readonly closed: Promise<CloseReport>
+  /**
+   * Closes the file of records that is written and begins another in its place.
+   * @throws RolltapeError `wrong_state` when nothing is recorded, `tape_unavailable`.
+   */
+  rotate(): Promise<Rotation>
   /**
    * Takes no new work, lets running exchanges finish (`drainTimeout`), cuts the rest with a
    * recorded outcome, writes and derives everything, releases the recording. May be called again.
@@ -107,6 +112,7 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
     get verdict() {
       return supervisor.verdict
     },
+    rotate: () => supervisor.rotate(),
     close: async (reason) => {
       log.debug({ reason }, 'closing')
       return close()

@@ -56,6 +56,7 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   bad_argument: null,
   wrong_state: null,
   unauthenticated: null,
+  deadline_passed: null,
 }
 
 /** The README with its made parts as they should be. */

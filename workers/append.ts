@@ -40,7 +40,8 @@ const outlet = new WatchOutlet((batch) => tell({ type: 'watched', batch }))
 
 parentPort?.on('message', (command: AppenderCommand) => {
   if (command.type === 'state') {
-    return tell({ type: 'state', lines: appender.lines, bytes: appender.bytes })
+    const { lines, bytes, partLines } = appender
+    return tell({ type: 'state', lines, bytes, partLines })
   }
   if (command.type === 'watched_taken') return outlet.onTaken()
   if (command.type === 'watch') {

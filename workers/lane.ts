@@ -31,6 +31,7 @@ try {
   const answers: LaneAnswers = {
     state: () => lane.state,
     admit: (order) => lane.admit(order),
+    under: (rule) => lane.countUnder(rule),
     quiet: (rule) => lane.quiet(rule),
     flush: () => lane.flush(),
     serve: (order) => lane.serve(order),

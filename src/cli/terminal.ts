@@ -24,6 +24,8 @@ export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>
   /** Aborted by the first SIGINT or SIGTERM. */
   readonly stopping: AbortSignal
+  /** Calls a listener at each SIGHUP, which from then on does not end the process. */
+  readonly onHangup?: (listener: () => void) => void
   /** How this program is started again: executable, its options, script. */
   readonly self: readonly string[]
 }

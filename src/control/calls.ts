@@ -14,8 +14,16 @@ import { failureOf } from './failure.ts'
 /** Told of faults of rolltape's own: callers get `INTERNAL`, the log says more. */
 export type OnFault = (error: Error) => void
 
-/** What answers one unary call; the signal fires when nobody waits for it any more. */
-export type Answer<Q, A> = (request: Q, signal: AbortSignal) => Promise<A> | A
+/** Who waits for an answer. */
+export interface Caller {
+  /** Fires when nobody waits any more. */
+  readonly signal: AbortSignal
+  /** Until when somebody waits, in epoch ms; Infinity where there is no deadline. */
+  readonly deadlineMs: number
+}
+
+/** What answers one unary call. */
+export type Answer<Q, A> = (request: Q, caller: Caller) => Promise<A> | A
 
 /** What serves one stream; it is over when this resolves. */
 export type Serve<Q, A> = (call: ServerWritableStream<Q, A>, signal: AbortSignal) => Promise<void>
@@ -45,7 +53,8 @@ export class Calls {
   ): Promise<void> {
     let message: A
     try {
-      message = await answer(call.request, leavingSignal(call))
+      const deadlineMs = Number(call.getDeadline())
+      message = await answer(call.request, { signal: leavingSignal(call), deadlineMs })
     } catch (error) {
       return send(this.#failure(error))
     }

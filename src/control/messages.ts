@@ -1,30 +1,49 @@
 /**
  * What the target tells, as the messages of the protocol. Pure: plain values in, messages out.
  */
+import type { AdmissionRule } from '../lane/admission.ts'
 import type { EffectiveOption } from '../options/effective.ts'
 import type { Mode as ModeName } from '../mode.ts'
+import type { SessionOverride } from '../options/overrides.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import type { Verdict as Counted } from '../replay/verdict.ts'
+import { formatPace } from '../replay/pace.ts'
 import type { WatchItem } from '../supervisor/exchange-watch.ts'
+import type { Switched } from '../supervisor/switching.ts'
 import type { WatchedEnd, WatchedRecord } from '../supervisor/watched.ts'
 import type { Outcome as OutcomeName } from '../trajectory/record.ts'
 import type { Duration } from './gen/google/protobuf/duration.ts'
-import { Mode, Origin, Outcome, State } from './gen/rolltape/control/v1/control.ts'
+import {
+  AdmissionPolicy,
+  Mode,
+  Origin,
+  Outcome,
+  Shape,
+  State,
+} from './gen/rolltape/control/v1/control.ts'
 import type {
+  AdmissionPause,
   ConfigEntry,
   ExchangeEnded,
   ExplainRequestResponse,
   GetStatusResponse,
   LaneStatus as LaneMessage,
+  LoadTapeResponse,
   RecordSummary,
   RecordingStatus as RecordingMessage,
   ReplayStatus as ReplayMessage,
+  ResumeAdmissionResponse,
+  SessionSettings,
+  SetModeResponse,
   Upstream,
   Verdict,
   WatchExchangesResponse,
 } from './gen/rolltape/control/v1/control.ts'
 import type {
+  AdmissionState,
   LaneStatus,
+  Loaded,
+  PauseAsked,
   RecordingStatus,
   ReplayStatus,
   RunState,
@@ -40,6 +59,20 @@ export const MODE = {
   hybrid: Mode.HYBRID,
   verify: Mode.VERIFY,
 } as const satisfies Record<ModeName, Mode>
+
+/** A shape on the wire. */
+export const SHAPE = {
+  recorded: Shape.RECORDED,
+  single: Shape.SINGLE,
+} as const satisfies Record<NonNullable<SessionOverride['shape']>, Shape>
+
+/** A policy of admission on the wire. */
+export const PAUSE = {
+  hold: AdmissionPolicy.HOLD,
+  reject: AdmissionPolicy.REJECT,
+  drain: AdmissionPolicy.DRAIN,
+  abort: AdmissionPolicy.ABORT,
+} as const satisfies Record<PauseAsked['policy'], AdmissionPolicy>
 
 /** A state on the wire. */
 export const STATE = {
@@ -82,6 +115,7 @@ export function msOf({ seconds, nanos }: Duration): number {
 /** How a rolltape is. */
 export function statusMessage(status: Status): GetStatusResponse {
   const { version, startedAtMs, uptimeMs, generation, url, pid, lanes, counters } = status
+  const { policyVersion } = status
   return {
     version,
     startTime: new Date(startedAtMs),
@@ -95,7 +129,44 @@ export function statusMessage(status: Status): GetStatusResponse {
     recording: status.recording && recordingMessage(status.recording),
     replay: status.replay && replayMessage(status.replay),
     counters: { ...counters },
+    pauses: status.pauses.map(pauseMessage),
+    policyVersion,
   }
+}
+
+/** What a switch came to, for the process or for a session. */
+export function switchMessage(
+  { previousMode, mode, modes }: Switched,
+  session: string,
+): SetModeResponse {
+  const own = modes.overrides.get(session)
+  return {
+    previousMode: MODE[previousMode],
+    mode: MODE[mode],
+    generation: modes.generation,
+    settings: own && settingsMessage(own),
+  }
+}
+
+/** What a session has of its own. */
+export function settingsMessage(own: SessionOverride): SessionSettings {
+  return {
+    mode: own.mode === undefined ? Mode.UNSPECIFIED : MODE[own.mode],
+    pace: own.pace === undefined ? '' : formatPace(own.pace),
+    shape: own.shape === undefined ? Shape.UNSPECIFIED : SHAPE[own.shape],
+    replayTurns: own.replayTurns,
+  }
+}
+
+/** A load that is done. */
+export function loadedMessage({ replay, mode, generation }: Loaded): LoadTapeResponse {
+  const value = { replay: replay && replayMessage(replay), mode: MODE[mode], generation }
+  return { event: { $case: 'loaded', value } }
+}
+
+/** How admission is. */
+export function admissionMessage(state: AdmissionState): ResumeAdmissionResponse {
+  return { ...state, pauses: state.pauses.map(pauseMessage) }
 }
 
 /** How a recording is. */
@@ -142,6 +213,10 @@ export function eventMessage(item: WatchItem, resumeToken: string): WatchExchang
   const { seq, watchId, session, method, path, atMs } = item
   const value = { seq, watchId, session, method, path, time: new Date(atMs) }
   return { resumeToken, event: { $case: 'began', value } }
+}
+
+function pauseMessage({ policy, upstream = '', model = '' }: AdmissionRule): AdmissionPause {
+  return { policy: PAUSE[policy], scope: { upstream, model } }
 }
 
 function laneMessage({ eventLoopDelayMs, ...lane }: LaneStatus): LaneMessage {

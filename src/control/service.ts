@@ -4,9 +4,19 @@
  */
 import { RolltapeError } from '../errors.ts'
 import { effectiveOptions } from '../options/effective.ts'
-import { drainTimeoutMs, outcomesOf, pageOf, pathOf } from './arguments.ts'
+import {
+  drainTimeoutMs,
+  fileOf,
+  outcomesOf,
+  pageOf,
+  pathOf,
+  pauseOf,
+  policyVersionOf,
+  scopeOf,
+  switchOf,
+} from './arguments.ts'
 import { Calls } from './calls.ts'
-import type { OnFault } from './calls.ts'
+import type { Caller, OnFault } from './calls.ts'
 import type {
   ControlServiceServer,
   ExplainRequestRequest,
@@ -16,20 +26,35 @@ import type {
   GetStatusResponse,
   ListUpstreamsRequest,
   ListUpstreamsResponse,
+  PauseAdmissionRequest,
+  PauseAdmissionResponse,
+  ResumeAdmissionRequest,
+  ResumeAdmissionResponse,
+  RotateRecordingResponse,
+  SetModeRequest,
+  SetModeResponse,
+  SetPolicyVersionRequest,
+  SetPolicyVersionResponse,
   ShutdownRequest,
   ShutdownResponse,
+  UnloadTapeResponse,
   WatchExchangesRequest,
 } from './gen/rolltape/control/v1/control.ts'
 import {
   MODE,
   STATE,
+  admissionMessage,
   configMessage,
   explainMessage,
+  loadedMessage,
   recordingMessage,
   statusMessage,
+  switchMessage,
   upstreamMessage,
 } from './messages.ts'
 import { SessionCalls } from './session-calls.ts'
+import { progressTo } from './load-stream.ts'
+import type { LoadCall } from './load-stream.ts'
 import type { ControlTarget } from './target.ts'
 import { relayWatch } from './watch-stream.ts'
 import type { WatchCall } from './watch-stream.ts'
@@ -51,9 +76,16 @@ export function controlService(target: ControlTarget, onFault: OnFault): Control
     seekCursor: calls.unary((request) => sessions.seekCursor(request)),
     resetCursors: calls.unary((request) => sessions.resetCursors(request)),
     forkCursor: calls.unary((request) => sessions.forkCursor(request)),
-    flushRecording: calls.unary((_, signal) => service.flushRecording(signal)),
+    setMode: calls.unary((request) => service.setMode(request)),
+    loadTape: calls.streaming((call, signal) => service.loadTape(call, signal)),
+    unloadTape: calls.unary(() => service.unloadTape()),
+    rotateRecording: calls.unary(() => service.rotateRecording()),
+    flushRecording: calls.unary((_, { signal }) => service.flushRecording(signal)),
+    pauseAdmission: calls.unary((request, caller) => service.pauseAdmission(request, caller)),
+    resumeAdmission: calls.unary((request) => service.resumeAdmission(request)),
+    setPolicyVersion: calls.unary((request) => service.setPolicyVersion(request)),
     listUpstreams: calls.unary((request) => service.listUpstreams(request)),
-    explainRequest: calls.unary((request, signal) => service.explainRequest(request, signal)),
+    explainRequest: calls.unary((request, { signal }) => service.explainRequest(request, signal)),
     watchExchanges: calls.streaming((call, signal) => service.watchExchanges(call, signal)),
     shutdown: calls.unary((request) => service.shutdown(request)),
   }
@@ -74,8 +106,46 @@ class Service {
     return { entries: effectiveOptions(this.#target.config).map(configMessage) }
   }
 
+  async setMode(request: SetModeRequest): Promise<SetModeResponse> {
+    return switchMessage(await this.#target.switch(switchOf(request)), request.session)
+  }
+
+  async loadTape(call: LoadCall, signal: AbortSignal): Promise<void> {
+    const onProgress = progressTo(call)
+    const loaded = await this.#target.load(fileOf(call.request.file), { onProgress, signal })
+    call.write(loadedMessage(loaded))
+  }
+
+  async unloadTape(): Promise<UnloadTapeResponse> {
+    const { mode, ...rest } = await this.#target.unload()
+    return { ...rest, mode: MODE[mode] }
+  }
+
+  async rotateRecording(): Promise<RotateRecordingResponse> {
+    const { closed, current } = await this.#target.rotate()
+    return { closed: { ...closed }, current: { ...current } }
+  }
+
   async flushRecording(signal: AbortSignal): Promise<FlushRecordingResponse> {
     return { recording: recordingMessage(await this.#target.flush(signal)) }
+  }
+
+  async pauseAdmission(
+    request: PauseAdmissionRequest,
+    caller: Caller,
+  ): Promise<PauseAdmissionResponse> {
+    const { aborted, ...state } = await this.#target.pause(pauseOf(request), caller)
+    return { ...admissionMessage(state), aborted }
+  }
+
+  async resumeAdmission({ scope }: ResumeAdmissionRequest): Promise<ResumeAdmissionResponse> {
+    return admissionMessage(await this.#target.resume(scope && scopeOf(scope)))
+  }
+
+  async setPolicyVersion(request: SetPolicyVersionRequest): Promise<SetPolicyVersionResponse> {
+    const policyVersion = policyVersionOf(request.policyVersion)
+    const previousPolicyVersion = await this.#target.setPolicyVersion(policyVersion)
+    return { policyVersion, previousPolicyVersion }
   }
 
   async listUpstreams(request: ListUpstreamsRequest): Promise<ListUpstreamsResponse> {

@@ -4,6 +4,7 @@
  *
  * Methods throw RolltapeError; `errors.ts` says which status a caller sees.
  */
+import type { AdmissionRule } from '../lane/admission.ts'
 import type { Mode } from '../mode.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
@@ -11,7 +12,11 @@ import type { Verdict } from '../replay/verdict.ts'
 import type { CursorDesk } from '../supervisor/cursor-desk.ts'
 import type { Sessions } from '../supervisor/sessions.ts'
 import type { AnnotationInput } from '../trajectory/annotations.ts'
+import type { AdmissionScope } from '../supervisor/admissions.ts'
 import type { Watcher } from '../supervisor/exchange-watch.ts'
+import type { LoadOptions } from '../supervisor/replay.ts'
+import type { Switch, Switched } from '../supervisor/switching.ts'
+import type { Caller } from './calls.ts'
 
 /** How far a rolltape is in its life. */
 export type RunState = 'serving' | 'recovering' | 'draining'
@@ -30,12 +35,16 @@ export interface Status {
   readonly recording: RecordingStatus | undefined
   readonly replay: ReplayStatus | undefined
   readonly counters: Counters
+  readonly pauses: readonly AdmissionRule[]
+  readonly policyVersion: string
 }
 
 /** How one lane is. */
 export interface LaneStatus {
   readonly lane: number
   readonly inFlight: number
+  /** Requests that wait for admission. */
+  readonly held: number
   readonly eventLoopDelayMs: number
   readonly eventLoopUtilization: number
   readonly responsive: boolean
@@ -45,14 +54,49 @@ export interface LaneStatus {
 export interface RecordingStatus {
   readonly file: string
   readonly tapeFolder: string
+  /** The part that is written, from 1. */
+  readonly part: number
   readonly segments: readonly string[]
+  /** Since the start, like `records`, over all recordings. */
   readonly tapeBytes: number
+  /** Of the file, like `partRecords`. */
   readonly recordBytes: number
+  readonly partRecords: number
   readonly records: number
   readonly lagExchanges: number
   readonly lagBytes: number
   readonly lastError: string
   readonly writable: boolean
+}
+
+/** A recording is loaded. */
+export interface Loaded {
+  readonly replay: ReplayStatus | undefined
+  readonly mode: Mode
+  readonly generation: number
+}
+
+/** A recording is left. */
+export interface Unloaded {
+  /** What was replayed. */
+  readonly file: string
+  readonly mode: Mode
+  readonly generation: number
+}
+
+/** A part of a recording. */
+export interface RecordingPart {
+  readonly file: string
+  readonly records: number
+  /** From 1. */
+  readonly part: number
+}
+
+/** What a rotation did. */
+export interface Rotated {
+  readonly closed: RecordingPart
+  /** What is written now. */
+  readonly current: RecordingPart
 }
 
 /** How the replay is. */
@@ -74,6 +118,21 @@ export interface Counters {
   readonly retries: number
   readonly egress: number
   readonly hintsDropped: number
+}
+
+/** A pause that is asked for. */
+export interface PauseAsked {
+  readonly policy: 'hold' | 'reject' | 'drain' | 'abort'
+  readonly scope: AdmissionScope
+}
+
+/** How admission is. */
+export interface AdmissionState {
+  readonly pauses: readonly AdmissionRule[]
+  /** What has gone to an upstream, in the scope that was asked about, and is not over. */
+  readonly inFlight: number
+  /** Requests that wait, for whatever pause. */
+  readonly held: number
 }
 
 /** What goes on at one upstream. */
@@ -108,8 +167,25 @@ export interface ControlTarget {
   /** What is done with requests now. */
   readonly mode: Mode
   status(): Promise<Status>
+  /** Switches modes, and opens the files they need. */
+  switch(change: Switch): Promise<Switched>
+  /** Closes the part that is written and begins the next. */
+  rotate(): Promise<Rotated>
+  /** Reads a recording and answers from it; dropped when the signal fires before it is read. */
+  load(file: string, how: LoadOptions): Promise<Loaded>
+  /** Answers from no recording any more. */
+  unload(): Promise<Unloaded>
   /** A barrier: what was over before has its record. */
   flush(signal: AbortSignal): Promise<RecordingStatus>
+  /**
+   * Pauses admission. With `drain` it resolves once what was in flight has ended; the pause stays
+   * when the caller gives up before.
+   */
+  pause(asked: PauseAsked, caller: Caller): Promise<AdmissionState & { readonly aborted: number }>
+  /** Takes back the pause of a scope, or all of them. */
+  resume(scope: AdmissionScope | undefined): Promise<AdmissionState>
+  /** Stamps requests from now on; what they were stamped with before. */
+  setPolicyVersion(version: string): Promise<string>
   /** By base URL. */
   upstreams(): Promise<readonly UpstreamStatus[]>
   explain(asked: AskedRequest, signal: AbortSignal): Promise<ExplainedRequest>

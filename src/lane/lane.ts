@@ -172,6 +172,7 @@ export class Lane implements LaneContext {
     return {
       inFlight: this.inFlight,
       draining: this.draining,
+      held: this.admission.held,
       upstreams: this.serving.upstreams?.tally.all ?? [],
       tape: this.serving.recorder?.state,
     }
@@ -214,6 +215,11 @@ export class Lane implements LaneContext {
     const under = this.#under(abort)
     for (const exchange of under) exchange.cancel(error)
     return under.length
+  }
+
+  /** How many have gone to an upstream under this rule and are not over. */
+  countUnder(rule: AdmissionRule): number {
+    return this.#under(rule).length
   }
 
   /** Resolves once what has gone to an upstream under this rule before now has ended. */

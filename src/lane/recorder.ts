@@ -51,6 +51,8 @@ export class Recorder {
   readonly #counters: LaneCounters
   readonly #log: LaneLog
   readonly #late: FrameTail[] = []
+  /** Bytes of the tape that the lane's counter has. */
+  #countedBytes = 0
   /** Fulfilled once no part is being ended. */
   #nextPart: Promise<void> = Promise.resolve()
   #onBegun: (() => void) | undefined
@@ -98,15 +100,14 @@ export class Recorder {
 
   /** How this part of the recording is. */
   get state(): LaneTape {
-    const { appended: bytes, failure } = this.writer
+    const { appended, failure } = this.writer
     const queue = this.#queue
     return {
       segment: this.writer.nameOf(this.#segment),
-      bytes,
       trouble: failure?.message ?? queue.trouble,
       writable: failure === undefined,
       lagExchanges: queue.lagExchanges,
-      lagBytes: queue.lagBytes(bytes),
+      lagBytes: queue.lagBytes(appended),
     }
   }
 
@@ -152,6 +153,7 @@ export class Recorder {
   onTaped(tail: FrameTail): void {
     const { writer } = this
     this.#segment = Math.max(this.#segment, tail.segment)
+    this.#count()
     const position = { segment: writer.nameOf(tail.segment), offset: tail.offset }
     this.#queue.hint(position, writer.appended)
   }
@@ -183,6 +185,7 @@ export class Recorder {
     this.writer.close(resolve)
     const error = await promise
     this.beginPart()
+    this.#count()
     if (error === undefined) for (const tail of this.#late.splice(0)) this.onTaped(tail)
     await this.#queue.drained()
     const { lost } = this.#queue
@@ -194,6 +197,13 @@ export class Recorder {
   /** Ends it at once, without a last write. */
   async abandon(): Promise<void> {
     await this.#queue.close()
+  }
+
+  /** Counted apart from the writer, which is gone when its lane or its recording is. */
+  #count(): void {
+    const { appended } = this.writer
+    this.#counters.add('tapedBytes', appended - this.#countedBytes)
+    this.#countedBytes = appended
   }
 
   /** The disk works again: what could not be committed is on its way after all. */

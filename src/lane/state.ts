@@ -8,6 +8,8 @@ export interface LaneState {
   /** Exchanges that are not over. */
   readonly inFlight: number
   readonly draining: boolean
+  /** Requests that wait for admission. */
+  readonly held: number
   readonly upstreams: readonly UpstreamTally[]
   /** Undefined when it records nothing. */
   readonly tape: LaneTape | undefined
@@ -17,8 +19,6 @@ export interface LaneState {
 export interface LaneTape {
   /** The segment it writes to. */
   readonly segment: string
-  /** Bytes put on the tape since the lane's start. */
-  readonly bytes: number
   /** Why the tape, or the records, cannot be written now; null while they can. */
   readonly trouble: string | null
   /** False while the tape cannot be written. */

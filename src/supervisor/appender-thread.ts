@@ -35,6 +35,8 @@ export interface AppenderState {
   readonly lines: number
   /** Bytes of the file. */
   readonly bytes: number
+  /** Lines of the file. */
+  readonly partLines: number
 }
 
 /** What the appender says to the supervisor. */
@@ -111,7 +113,8 @@ export class AppenderThread {
     this.#tell({ type: 'state' })
     const answer = await this.#hear('state')
     if (answer === undefined) throw new Error('the appender has ended')
-    return { lines: answer.lines, bytes: answer.bytes }
+    const { lines, bytes, partLines } = answer
+    return { lines, bytes, partLines }
   }
 
   /** Whether records are to be told of. */

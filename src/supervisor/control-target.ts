@@ -1,23 +1,25 @@
 /**
- * A running supervisor as the control API steers it: what its lanes, recording and replay tell,
- * put together. A lane or an appender that does not answer is waited for half a second, no longer.
+ * A running supervisor as the control API steers it: each call's work, bounded and in plain types.
+ * How the parts are is asked by `probe.ts`.
  */
-import { setTimeout } from 'node:timers/promises'
 import type {
+  AdmissionState,
   AskedRequest,
   ControlTarget,
   Counters,
-  LaneStatus,
+  Loaded,
+  PauseAsked,
   RecordingStatus,
-  ReplayStatus,
+  Rotated,
   Status,
   Stopping,
+  Unloaded,
   UpstreamStatus,
 } from '../control/target.ts'
+import type { Caller } from '../control/calls.ts'
 import { RolltapeError } from '../errors.ts'
-import type { LaneState } from '../lane/state.ts'
-import { EXPLAINED_AT_ONCE_MAX, FLUSHES_AT_ONCE_MAX, STATE_WAIT_MS_MAX } from '../limits.ts'
-import { forwards } from '../mode.ts'
+import { EXPLAINED_AT_ONCE_MAX, FLUSHES_AT_ONCE_MAX, LOADS_AT_ONCE_MAX } from '../limits.ts'
+import { forwards, replays } from '../mode.ts'
 import type { Mode } from '../mode.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
@@ -27,11 +29,16 @@ import { version } from '../version.ts'
 import type { AnnotationInput } from '../trajectory/annotations.ts'
 import type { CursorDesk } from './cursor-desk.ts'
 import type { Sessions } from './sessions.ts'
+import type { AdmissionScope } from './admissions.ts'
+import { Drains } from './drains.ts'
 import { explainAside } from './explain-aside.ts'
 import type { Watcher } from './exchange-watch.ts'
+import { Probe, upstreamsOf } from './probe.ts'
+import type { LoadOptions } from './replay.ts'
 import type { CounterName } from './shared.ts'
 import type { Supervisor } from './supervisor.ts'
 import { modesOfAll } from './switching.ts'
+import type { Switch, Switched } from './switching.ts'
 
 /** What the target needs of whoever runs the supervisor. */
 export interface TargetOwner {
@@ -57,16 +64,21 @@ const COUNTED = [
 export class SupervisorTarget implements ControlTarget {
   readonly config: RolltapeConfig
   readonly #supervisor: Supervisor
+  readonly #probe: Probe
+  readonly #drains: Drains
   readonly #owner: TargetOwner
   readonly #startedAtMs = Date.now()
   readonly #sinceMs = performance.now()
   readonly #version = version()
   #flushing = 0
   #explaining = 0
+  #loading = 0
   #stopping: { readonly deadlineMs: number } | undefined
 
   constructor(supervisor: Supervisor, config: RolltapeConfig, owner: TargetOwner) {
     this.#supervisor = supervisor
+    this.#probe = new Probe(supervisor)
+    this.#drains = new Drains(supervisor)
     this.config = config
     this.#owner = owner
   }
@@ -81,8 +93,8 @@ export class SupervisorTarget implements ControlTarget {
 
   async status(): Promise<Status> {
     const supervisor = this.#supervisor
-    const states = await this.#states()
-    const recording = await this.#recording(states)
+    const states = await this.#probe.states()
+    const recording = await this.#probe.recording(states)
     const serves = supervisor.serves ? 'serving' : 'recovering'
     const { mode, generation } = supervisor.modes
     return {
@@ -94,9 +106,11 @@ export class SupervisorTarget implements ControlTarget {
       generation,
       url: this.#owner.url,
       pid: process.pid,
-      lanes: states.map((state, lane) => this.#lane(state, lane)),
+      lanes: this.#probe.lanes(states),
       recording,
-      replay: this.#replay(),
+      replay: this.#probe.replay(),
+      pauses: supervisor.pauses,
+      policyVersion: supervisor.policyVersion,
       counters: Object.fromEntries(
         COUNTED.map((name) => [name, supervisor.counter(name)]),
       ) as unknown as Counters,
@@ -117,6 +131,47 @@ export class SupervisorTarget implements ControlTarget {
     return { at: recording.annotate(input).at, file: recording.annotationsFile }
   }
 
+  switch(change: Switch): Promise<Switched> {
+    return this.#supervisor.switch(change)
+  }
+
+  async load(file: string, how: LoadOptions): Promise<Loaded> {
+    if (this.#loading >= LOADS_AT_ONCE_MAX) {
+      const message = `${LOADS_AT_ONCE_MAX} loads are waiting already, which is the most`
+      throw new RolltapeError('over_capacity', message)
+    }
+    this.#loading++
+    try {
+      const { generation, mode } = (await this.#supervisor.load(file, how)).modes
+      return { replay: this.#probe.replay(), mode, generation }
+    } finally {
+      this.#loading--
+    }
+  }
+
+  async unload(): Promise<Unloaded> {
+    const { replay, modes } = this.#supervisor
+    if (replay === undefined) throw this.#nothing('replayed', '--replay-file, or load one')
+    const needing = modesOfAll(modes).find(replays)
+    if (needing !== undefined) {
+      const message = `mode ${needing} is in force and answers from ${replay.file}`
+      throw new RolltapeError('wrong_state', message, {
+        hint: 'switch the process, and sessions with a mode of their own, before',
+      })
+    }
+    const { generation, mode } = (await this.#supervisor.switch({ replayFile: null })).modes
+    return { file: replay.file, mode, generation }
+  }
+
+  async rotate(): Promise<Rotated> {
+    const { closed, file, part } = await this.#supervisor.rotate()
+    const records = (await this.#supervisor.records())?.partLines ?? 0
+    return {
+      closed: { file: closed.file, records: closed.lines, part: part - 1 },
+      current: { file, records, part },
+    }
+  }
+
   async flush(signal: AbortSignal): Promise<RecordingStatus> {
     const { recording, lanes } = this.#supervisor
     if (recording === undefined) throw this.#nothing('recorded', '--recording-file')
@@ -134,7 +189,7 @@ export class SupervisorTarget implements ControlTarget {
       // What a lane that died had left is known once its successor answers.
       const flushed = Promise.all(asks).then(() => recording.recovered())
       await Promise.race([flushed, aborted(signal)])
-      const after = await this.#recording(await this.#states())
+      const after = await this.#probe.recording(await this.#probe.states())
       if (after === undefined) throw new TypeError('a recording was flushed and is gone')
       return after
     } finally {
@@ -143,7 +198,6 @@ export class SupervisorTarget implements ControlTarget {
   }
 
   async upstreams(): Promise<readonly UpstreamStatus[]> {
-    const { proxyBaseUrl, proxyRules } = this.config
     if (!modesOfAll(this.#supervisor.modes).some(forwards)) {
       throw new RolltapeError(
         'wrong_state',
@@ -153,16 +207,7 @@ export class SupervisorTarget implements ControlTarget {
         },
       )
     }
-    const byBase = new Map<string, UpstreamStatus>()
-    const named = proxyBaseUrl.length > 0 ? proxyBaseUrl : [...proxyRules.values()]
-    for (const baseUrl of named) byBase.set(baseUrl, { ...UNASKED, baseUrl })
-    for (const state of await this.#states()) {
-      for (const told of state?.upstreams ?? []) {
-        const known = byBase.get(told.baseUrl) ?? { ...UNASKED, baseUrl: told.baseUrl }
-        byBase.set(told.baseUrl, sum(known, told))
-      }
-    }
-    return [...byBase.values()].sort((a, b) => (a.baseUrl < b.baseUrl ? -1 : 1))
+    return upstreamsOf(await this.#probe.states(), this.#upstreams)
   }
 
   async explain(asked: AskedRequest, signal: AbortSignal): Promise<ExplainedRequest> {
@@ -186,6 +231,50 @@ export class SupervisorTarget implements ControlTarget {
     }
   }
 
+  async pause(
+    { policy, scope }: PauseAsked,
+    caller: Caller,
+  ): Promise<AdmissionState & { readonly aborted: number }> {
+    this.#checkUpstream(scope.upstream)
+    const rule = { ...scope, policy: policy === 'reject' ? policy : 'hold' } as const
+    if (policy === 'drain') this.#drains.check()
+    const aborted = await this.#supervisor.pause(rule, policy === 'abort')
+    if (policy === 'drain') await this.#drains.wait(rule, caller)
+    return { ...(await this.#admission(scope)), aborted }
+  }
+
+  async resume(scope: AdmissionScope | undefined): Promise<AdmissionState> {
+    await this.#supervisor.resume(scope)
+    return this.#admission(scope ?? {})
+  }
+
+  setPolicyVersion(version: string): Promise<string> {
+    return this.#supervisor.setPolicyVersion(version)
+  }
+
+  async #admission(scope: AdmissionScope): Promise<AdmissionState> {
+    const [inFlight, states] = await Promise.all([
+      this.#supervisor.inFlight(scope),
+      this.#probe.states(),
+    ])
+    const held = states.reduce((sum, state) => sum + (state?.held ?? 0), 0)
+    return { pauses: this.#supervisor.pauses, inFlight, held }
+  }
+
+  #checkUpstream(asked: string | undefined): void {
+    const known = this.#upstreams
+    if (asked === undefined || known.includes(asked)) return
+    throw new RolltapeError('not_found', `${asked} is no upstream that is configured`, {
+      hint: known.length === 0 ? 'none is' : `those are ${known.join(', ')}`,
+    })
+  }
+
+  /** Base URLs that the configuration names. */
+  get #upstreams(): readonly string[] {
+    const { proxyBaseUrl, proxyRules } = this.config
+    return proxyBaseUrl.length > 0 ? proxyBaseUrl : [...new Set(proxyRules.values())]
+  }
+
   watch(resumeToken: string): Watcher {
     return this.#supervisor.watch.open(resumeToken)
   }
@@ -198,92 +287,9 @@ export class SupervisorTarget implements ControlTarget {
     return { ...this.#stopping, inFlight: this.#supervisor.counter('inFlight') }
   }
 
-  /** What each lane says; undefined for one that does not answer in time. */
-  #states(): Promise<(LaneState | undefined)[]> {
-    const { lanes } = this.#supervisor
-    const asks = Array.from({ length: lanes }, (_, lane) =>
-      inTime(this.#supervisor.ask(lane, 'state', null)),
-    )
-    return Promise.all(asks)
-  }
-
-  #lane(state: LaneState | undefined, lane: number): LaneStatus {
-    const counters = this.#supervisor.laneCounters(lane)
-    return {
-      lane,
-      inFlight: state?.inFlight ?? counters.get('inFlight'),
-      eventLoopDelayMs: counters.get('loopDelayMs'),
-      eventLoopUtilization: counters.get('loopUtilization'),
-      responsive: state !== undefined,
-    }
-  }
-
-  async #recording(
-    states: readonly (LaneState | undefined)[],
-  ): Promise<RecordingStatus | undefined> {
-    const { recording, lastTrouble } = this.#supervisor
-    if (recording === undefined) return undefined
-    const records = await inTime(recording.records())
-    const tapes = states.flatMap((state) => state?.tape ?? [])
-    const total = (of: (tape: (typeof tapes)[number]) => number): number =>
-      tapes.reduce((all, tape) => all + of(tape), 0)
-    return {
-      file: recording.file,
-      tapeFolder: recording.folder,
-      segments: tapes.map((tape) => tape.segment),
-      tapeBytes: total((tape) => tape.bytes),
-      recordBytes: records?.bytes ?? 0,
-      records: records?.lines ?? 0,
-      lagExchanges: total((tape) => tape.lagExchanges),
-      lagBytes: total((tape) => tape.lagBytes),
-      lastError: tapes.find((tape) => tape.trouble !== null)?.trouble ?? lastTrouble,
-      writable: tapes.every((tape) => tape.writable),
-    }
-  }
-
-  #replay(): ReplayStatus | undefined {
-    const { replay, verdict } = this.#supervisor
-    if (replay === undefined || verdict === undefined) return undefined
-    return {
-      file: replay.file,
-      records: replay.source.index.count,
-      sessions: replay.source.index.sessions.length,
-      egress: this.#supervisor.counter('egress'),
-      verdict,
-    }
-  }
-
   #nothing(what: string, flag: string): RolltapeError {
     const message = `mode is ${this.#supervisor.modes.mode}, and nothing is ${what}`
     return new RolltapeError('wrong_state', message, { hint: `start rolltape with ${flag}` })
-  }
-}
-
-const UNASKED = { inFlight: 0, requests: 0, failures: 0, lastError: undefined }
-
-function sum(one: UpstreamStatus, other: UpstreamStatus): UpstreamStatus {
-  const [a, b] = [one.lastError, other.lastError]
-  return {
-    baseUrl: one.baseUrl,
-    inFlight: one.inFlight + other.inFlight,
-    requests: one.requests + other.requests,
-    failures: one.failures + other.failures,
-    lastError: (a?.atMs ?? 0) > (b?.atMs ?? 0) ? a : b,
-  }
-}
-
-/** The answer, or undefined when it does not come in time or whoever was asked is gone. */
-async function inTime<T>(answer: Promise<T>): Promise<T | undefined> {
-  const over = new AbortController()
-  const late = setTimeout(STATE_WAIT_MS_MAX, undefined, { signal: over.signal }).catch(
-    () => undefined,
-  )
-  try {
-    return await Promise.race([answer, late])
-  } catch {
-    return undefined
-  } finally {
-    over.abort()
   }
 }
 

@@ -19,6 +19,8 @@ export interface LaneQuestions {
   readonly serve: { readonly asked: ServingOrder; readonly answered: void }
   /** To admit requests by other rules; how many exchanges were aborted. */
   readonly admit: { readonly asked: AdmissionOrder; readonly answered: number }
+  /** How many are in flight under this rule. */
+  readonly under: { readonly asked: AdmissionRule; readonly answered: number }
   /** Answered once what is in flight under this rule has ended. */
   readonly quiet: { readonly asked: AdmissionRule; readonly answered: void }
   /** To end a part of a recording; answered once what had ended has its record. */

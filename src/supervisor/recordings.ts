@@ -5,6 +5,7 @@
 import { RolltapeError, errorText } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
 import type { RolltapeConfig } from '../options.ts'
+import type { AppenderState } from './appender-thread.ts'
 import type { Lanes } from './lanes.ts'
 import { Recording } from './recording.ts'
 import type { RecoveryReport, Rotation } from './recording.ts'
@@ -35,6 +36,9 @@ export class Recordings {
   /** What last went wrong with one; empty when nothing did. */
   lastTrouble = ''
   readonly #options: RecordingsOptions
+  /** Recordings that were left and are still open, with the lines that are known of. */
+  readonly #left = new Map<Recording, number>()
+  /** Lines of those that are closed. */
   #leftLines = 0
   readonly #leftTroubles: string[] = []
   #leaving: Promise<unknown> = Promise.resolve()
@@ -70,7 +74,27 @@ export class Recordings {
     const before = this.current
     this.current = recording
     this.file = file
+    if (before !== undefined) this.#left.set(before, 0)
     return before
+  }
+
+  /**
+   * How far the records are: `lines` over all recordings since the start, the rest of the file that
+   * is written now. Undefined when nothing is recorded.
+   * @throws when the appender has ended.
+   */
+  async records(): Promise<AppenderState | undefined> {
+    for (const recording of this.#left.keys()) {
+      const state = await recording.records().catch(() => undefined)
+      // One that has been closed meanwhile has told the last of it.
+      if (state !== undefined && this.#left.has(recording)) this.#left.set(recording, state.lines)
+    }
+    const state = await this.current?.records()
+    return state && { ...state, lines: state.lines + this.#linesLeft }
+  }
+
+  get #linesLeft(): number {
+    return [...this.#left.values()].reduce((sum, lines) => sum + lines, this.#leftLines)
   }
 
   /** Closes a recording once no lane writes to it any more. */
@@ -78,6 +102,7 @@ export class Recordings {
     const closed = async (): Promise<void> => {
       await this.#options.lanes().askAll('retired', () => recording.folder)
       const { lines, trouble } = await recording.close()
+      this.#left.delete(recording)
       this.#leftLines += lines
       if (trouble !== null) this.#leftTroubles.push(trouble)
     }
@@ -109,7 +134,7 @@ export class Recordings {
     await this.#leaving
     const closed = await this.current?.close()
     return {
-      lines: this.#leftLines + (closed?.lines ?? 0),
+      lines: this.#linesLeft + (closed?.lines ?? 0),
       troubles: [...this.#leftTroubles, closed?.trouble ?? []].flat(),
     }
   }

@@ -1,4 +1,5 @@
 /** A replay source from the supervisor's side: read once at start, then shared by all lanes. */
+import { RolltapeError } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
 import type { LaneReplay } from '../lane/player.ts'
 import type { RolltapeConfig } from '../options.ts'
@@ -11,6 +12,77 @@ import type { Verdict } from '../replay/verdict.ts'
 import { progressLog } from './log.ts'
 import type { CounterName } from './shared.ts'
 
+/** Who waits for a load. */
+export interface LoadOptions {
+  readonly onProgress: (doneBytes: number, totalBytes: number) => void
+  /** Fires when nobody waits any more. */
+  readonly signal: AbortSignal
+}
+
+/** A recording that is replayed. */
+export interface Replayed {
+  readonly source: LaneReplay
+  readonly file: string
+}
+
+/** Counters that a verdict is made of. */
+const VERDICT_COUNTERS = [
+  'servedExact',
+  'servedByRule',
+  'missed',
+  'exhausted',
+  'aborted',
+  'unusable',
+  'modelMismatch',
+  'live',
+  'verifiedSame',
+  'verifiedDifferent',
+  'verifiedAlone',
+] as const satisfies readonly CounterName[]
+
+/** What is replayed, and how that has gone since it was loaded. */
+export class Replaying {
+  /** Undefined while nothing is replayed. */
+  now: Replayed | undefined
+  readonly #counter: (name: CounterName) => number
+  /** Counters when it was loaded: a verdict is of one source. */
+  #base: ReadonlyMap<CounterName, number> = new Map()
+
+  constructor(counter: (name: CounterName) => number) {
+    this.#counter = counter
+  }
+
+  /** From now on this is replayed. */
+  take(next: Replayed | undefined): void {
+    this.now = next
+    this.#base = new Map(VERDICT_COUNTERS.map((name) => [name, this.#counter(name)]))
+  }
+
+  /** How it has gone; undefined when nothing is replayed. */
+  verdict(verifies: boolean): Verdict | undefined {
+    const count = (name: CounterName): number => this.#counter(name) - (this.#base.get(name) ?? 0)
+    return this.now && verdictOf(this.now.source, count, verifies || count('verifiedSame') > 0)
+  }
+
+  /** A lane has died: what it had claimed and not given to its end is free again. */
+  freeClaims(lane: number): void {
+    if (this.now === undefined) return
+    const { index, claims } = this.now.source
+    const all = new Claims(claims, index.count, index.sessions.length, lane).all()
+    for (const run of all) run.freeClaimed()
+  }
+}
+
+/**
+ * Makes sure that somebody waits for a load.
+ * @throws RolltapeError `deadline_passed`.
+ */
+export function checkWanted(signal: AbortSignal): void {
+  if (!signal.aborted) return
+  const message = 'nobody waits for the recording any more; the one that was loaded stays'
+  throw new RolltapeError('deadline_passed', message)
+}
+
 /**
  * Reads the recording that is to be replayed.
  * @throws RolltapeError `not_found`, `record_malformed`, `tape_corrupt`, `bad_option`.
@@ -19,12 +91,17 @@ export async function openReplay(
   file: string,
   config: RolltapeConfig,
   log: LaneLog,
+  onProgress: LoadOptions['onProgress'] = () => undefined,
 ): Promise<LaneReplay> {
+  const say = progressLog(log, 'reading the recording')
   const ignore = ignoreRules(config.ignore, config.ignoreProfile)
   const source = await buildReplaySource({
     file,
     ignore,
-    onProgress: progressLog(log, 'reading the recording'),
+    onProgress: (done, total) => {
+      say(done, total)
+      onProgress(done, total)
+    },
   })
   for (const trouble of source.troubles) log.warn({}, trouble)
   const { index } = source
@@ -37,14 +114,8 @@ export async function openReplay(
   }
 }
 
-/** Frees what a dead lane had claimed and not given to its end. */
-export function freeClaims({ index, claims }: LaneReplay, lane: number): void {
-  const all = new Claims(claims, index.count, index.sessions.length, lane).all()
-  for (const run of all) run.freeClaimed()
-}
-
 /** Counts of all lanes and claims of all runs, as a verdict. */
-export function verdictOf(
+function verdictOf(
   { index, claims }: LaneReplay,
   counter: (name: CounterName) => number,
   verifies: boolean,

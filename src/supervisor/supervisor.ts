@@ -8,27 +8,28 @@ import type { LaneLog } from '../lane/context.ts'
 import type { ServingOrder } from '../lane/parts.ts'
 import type { LaneReplay } from '../lane/player.ts'
 import { modesOf, records, replays } from '../mode.ts'
-import type { Mode } from '../mode.ts'
 import { packConfig } from '../options.ts'
 import type { RolltapeConfig } from '../options.ts'
-import { isSameRecording } from '../options/mode-rules.ts'
 import { ExchangeWatch } from './exchange-watch.ts'
 import type { Verdict } from '../replay/verdict.ts'
 import type { LaneQuestion, LaneQuestions } from './lane-questions.ts'
 import { Admissions } from './admissions.ts'
 import type { AdmissionScope } from './admissions.ts'
 import { CursorDesk } from './cursor-desk.ts'
+import type { AppenderState } from './appender-thread.ts'
 import { Lanes, autoLanes } from './lanes.ts'
 import type { LaneRules } from './lanes.ts'
+import { OneByOne } from './one-by-one.ts'
 import type { Recording, RecoveryReport, Rotation } from './recording.ts'
 import { Recordings } from './recordings.ts'
 import { RotationClock } from './rotation-clock.ts'
-import { freeClaims, openReplay, verdictOf } from './replay.ts'
 import { Sessions } from './sessions.ts'
+import { Replaying, checkWanted, openReplay } from './replay.ts'
+import type { LoadOptions, Replayed } from './replay.ts'
 import { countersOf, makeCounters, WatchFlag } from './shared.ts'
 import type { CounterName, LaneCounters } from './shared.ts'
-import { changeModes, endsLive, modesOfAll, onMissOf } from './switching.ts'
-import type { Means, ModeChange, Modes } from './switching.ts'
+import { changeModes, checkApart, endsLive, modeOf, modesOfAll, onMissOf } from './switching.ts'
+import type { Modes, Switch, Switched } from './switching.ts'
 
 /** How bringing it down went. */
 export interface CloseReport {
@@ -40,20 +41,6 @@ export interface CloseReport {
   readonly trouble: string | null
   /** How the replay went; undefined when nothing was replayed. */
   readonly verdict: Verdict | undefined
-}
-
-/** A switch: the modes, and the files they need. */
-export interface Switch extends ModeChange {
-  /** The recording to answer from; null takes it away. */
-  readonly replayFile?: string | null
-  /** The file to record to from now on. */
-  readonly recordingFile?: string
-}
-
-/** What a switch came to. */
-export interface Switched {
-  readonly previousMode: Mode
-  readonly modes: Modes
 }
 
 /** Runs lanes over a recording. */
@@ -74,14 +61,12 @@ export class Supervisor {
   #modes: Modes
   readonly #recordings: Recordings
   readonly #clock: RotationClock
-  #replay: LaneReplay | undefined
-  #replayFile: string | undefined
-  /** Counters when the replay source was loaded: a verdict is of one source. */
-  #base: ReadonlyMap<CounterName, number> = new Map()
+  readonly #replaying = new Replaying((name) => this.counter(name))
   /** Stamped on requests from now on; empty when none was told. */
   #policyVersion = ''
-  /** Switches come one after the other. */
-  #switching: Promise<unknown> = Promise.resolve()
+  readonly #switches = new OneByOne()
+  /** What is read for a switch; it keeps other switches not waiting. */
+  readonly #loads = new OneByOne()
   #closing: Promise<CloseReport> | undefined
 
   constructor(config: RolltapeConfig, log: LaneLog, rules: LaneRules = {}) {
@@ -100,7 +85,7 @@ export class Supervisor {
       }),
       beats: (lane) => countersOf(this.#counters, lane).get('beats'),
       onDeath: (lane) => {
-        if (this.#replay) freeClaims(this.#replay, lane)
+        this.#replaying.freeClaims(lane)
       },
       onWatched: (batch) => this.watch.take(batch),
       onReplace: (lane, alone) => this.#recordings.current?.resume(lane, alone),
@@ -111,9 +96,9 @@ export class Supervisor {
       recording: () => this.#recordings.current,
       overrides: () => this.#modes.overrides,
       clear: (id) => this.switch({ session: { id, own: null } }),
-      cursorsOf: async (session) => (this.#replay ? this.cursors.of(session) : []),
+      cursorsOf: async (session) => (this.replay ? this.cursors.of(session) : []),
     })
-    this.cursors = new CursorDesk(this.#lanes, () => this.#replay)
+    this.cursors = new CursorDesk(this.#lanes, () => this.replay?.source)
     this.#recordings = new Recordings({
       config,
       log,
@@ -156,9 +141,7 @@ export class Supervisor {
 
   /** How the replay has gone so far; undefined when nothing is replayed. */
   get verdict(): Verdict | undefined {
-    const count = (name: CounterName): number => this.counter(name) - (this.#base.get(name) ?? 0)
-    const verifies = modesOfAll(this.#modes).includes('verify') || count('verifiedSame') > 0
-    return this.#replay && verdictOf(this.#replay, count, verifies)
+    return this.#replaying.verdict(modesOfAll(this.#modes).includes('verify'))
   }
 
   /** The open recording; undefined when nothing is recorded. */
@@ -166,10 +149,14 @@ export class Supervisor {
     return this.#recordings.current
   }
 
+  /** How far records are, see {@link Recordings.records}. */
+  records(): Promise<AppenderState | undefined> {
+    return this.#recordings.records()
+  }
+
   /** The recording that is replayed, and its path; undefined when none is. */
-  get replay(): { readonly source: LaneReplay; readonly file: string } | undefined {
-    const [source, file] = [this.#replay, this.#replayFile]
-    return source && file !== undefined ? { source, file } : undefined
+  get replay(): Replayed | undefined {
+    return this.#replaying.now
   }
 
   /** What last went wrong with the recording; empty when nothing did. */
@@ -217,8 +204,8 @@ export class Supervisor {
         this.#recordings.take(await this.#recordings.open(recordingFile), recordingFile)
       }
       if (replayFile !== null && modes.some(replays)) {
-        this.#replay = await openReplay(replayFile, this.#config, this.#log)
-        this.#replayFile = replayFile
+        const source = await openReplay(replayFile, this.#config, this.#log)
+        this.#replaying.take({ source, file: replayFile })
       }
       await this.#lanes.start(this.#config.port)
     } catch (error) {
@@ -235,7 +222,30 @@ export class Supervisor {
    *   opening a file throws; then nothing has changed.
    */
   switch(change: Switch): Promise<Switched> {
-    return this.#inTurn(() => this.#switch(change))
+    const { replayFile } = change
+    if (replayFile === undefined) return this.#switches.run(() => this.#switch(change))
+    return this.#loads.run(async () => {
+      this.#decide(change)
+      const isNew = replayFile !== null && replayFile !== this.replay?.file
+      const source = isNew ? await openReplay(replayFile, this.#config, this.#log) : undefined
+      return this.#switches.run(() => this.#switch(change, source))
+    })
+  }
+
+  /**
+   * Reads a recording, also one that is loaded already, and answers from it from then on. Switches
+   * go on meanwhile; other loads come after it.
+   * @throws RolltapeError `deadline_passed` when nobody waits for it any more, or as {@link switch}.
+   */
+  load(file: string, { onProgress, signal }: LoadOptions): Promise<Switched> {
+    const change = { replayFile: file }
+    return this.#loads.run(async () => {
+      checkWanted(signal)
+      this.#decide(change)
+      const source = await openReplay(file, this.#config, this.#log, onProgress)
+      checkWanted(signal)
+      return this.#switches.run(() => this.#switch(change, source))
+    })
   }
 
   /** The version that requests are stamped with; empty when none was told. */
@@ -243,11 +253,13 @@ export class Supervisor {
     return this.#policyVersion
   }
 
-  /** Stamps requests that go to an upstream from now on; resolves once every lane does. */
-  setPolicyVersion(version: string): Promise<void> {
-    return this.#inTurn(async () => {
+  /** Stamps requests from now on, which every lane does once it resolves; the version before. */
+  setPolicyVersion(version: string): Promise<string> {
+    return this.#switches.run(async () => {
+      const before = this.#policyVersion
       this.#policyVersion = version
       await this.#lanes.askAll('serve', (lane) => this.#order(lane, false))
+      return before
     })
   }
 
@@ -256,7 +268,7 @@ export class Supervisor {
    * @throws RolltapeError `wrong_state` when nothing is recorded, `tape_unavailable`.
    */
   rotate(): Promise<Rotation> {
-    return this.#inTurn(async () => {
+    return this.#switches.run(async () => {
       const rotation = await this.#recordings.rotate()
       this.#clock.onRotated()
       return rotation
@@ -270,7 +282,12 @@ export class Supervisor {
 
   /** Pauses admission, see {@link Admissions.pause}. */
   pause(rule: AdmissionRule, abort: boolean): Promise<number> {
-    return this.#inTurn(() => this.#admissions.pause(rule, abort))
+    return this.#switches.run(() => this.#admissions.pause(rule, abort))
+  }
+
+  /** How many are in flight, see {@link Admissions.inFlight}. */
+  inFlight(scope: AdmissionScope): Promise<number> {
+    return this.#admissions.inFlight(scope)
   }
 
   /** Waits for what is in flight, see {@link Admissions.quiet}. */
@@ -280,13 +297,7 @@ export class Supervisor {
 
   /** Takes pauses back, see {@link Admissions.resume}. */
   resume(scope?: AdmissionScope): Promise<void> {
-    return this.#inTurn(() => this.#admissions.resume(scope))
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#switching.then(work)
-    this.#switching = done.catch(() => undefined)
-    return done
+    return this.#switches.run(() => this.#admissions.resume(scope))
   }
 
   /** Drains the lanes, closes the recording. Safe to call twice: the second waits for the first. */
@@ -297,7 +308,7 @@ export class Supervisor {
 
   async #close(drainTimeoutMs: number): Promise<CloseReport> {
     this.#clock.stop()
-    await this.#switching
+    await this.#switches.idle()
     const drained = await this.#lanes.drain(drainTimeoutMs)
     const { lines, troubles } = await this.#recordings.close()
     return {
@@ -308,44 +319,38 @@ export class Supervisor {
     }
   }
 
-  async #switch(change: Switch): Promise<Switched> {
+  /** The modes after a change; throws where it cannot be had. */
+  #decide(change: Switch): Modes {
     if (this.#closing !== undefined) {
       throw new RolltapeError('draining', 'rolltape is shutting down and switches no more')
     }
-    const { recordingFile = this.#recordings.file, replayFile } = change
-    const source = replayFile === undefined ? this.#replayFile : (replayFile ?? undefined)
-    const means: Means = {
+    const { recordingFile = this.#recordings.file } = change
+    const source = change.replayFile === undefined ? this.replay?.file : change.replayFile
+    if (recordingFile !== undefined && source) checkApart(recordingFile, source)
+    return changeModes(this.#modes, change, {
       hasRecording: recordingFile !== undefined,
-      hasReplay: source !== undefined,
+      hasReplay: Boolean(source),
       hasUpstream: this.#config.proxyBaseUrl.length + this.#config.proxyRules.size > 0,
-    }
-    if (recordingFile !== undefined && source !== undefined) checkApart(recordingFile, source)
-    const before = { modes: this.#modes, replay: this.#replay }
-    const modes = changeModes(this.#modes, change, means)
-    const replay =
-      source === this.#replayFile || source === undefined
-        ? source && this.#replay
-        : await openReplay(source, this.#config, this.#log)
+    })
+  }
+
+  /** `source` is what `replayFile` holds, where it is to be loaded. */
+  async #switch(change: Switch, source?: LaneReplay): Promise<Switched> {
+    const before = this.#modes
+    const modes = this.#decide(change)
+    const { recordingFile, replayFile } = change
     const left =
       recordingFile === undefined || recordingFile === this.#recordings.file
         ? undefined
         : this.#recordings.take(await this.#recordings.open(recordingFile), recordingFile)
     this.#modes = modes
-    if (replay !== before.replay) this.#loaded(replay || undefined, source)
-    const isNewReplay = replay !== before.replay
+    const isNewReplay = source !== undefined || (replayFile === null && this.replay !== undefined)
+    if (isNewReplay)
+      this.#replaying.take(source && replayFile ? { source, file: replayFile } : undefined)
     await this.#lanes.askAll('serve', (lane) => this.#order(lane, isNewReplay))
     if (left !== undefined) this.#recordings.leave(left)
-    return { previousMode: before.modes.mode, modes }
-  }
-
-  #loaded(replay: LaneReplay | undefined, file: string | undefined): void {
-    this.#replay = replay
-    this.#replayFile = file
-    const names = ['servedExact', 'servedByRule', 'missed', 'exhausted', 'aborted'] as const
-    const more = ['unusable', 'modelMismatch', 'live'] as const
-    const verified = ['verifiedSame', 'verifiedDifferent', 'verifiedAlone'] as const
-    const all = [...names, ...more, ...verified]
-    this.#base = new Map(all.map((name) => [name, this.counter(name)]))
+    const session = change.session?.id
+    return { previousMode: modeOf(before, session), mode: modeOf(modes, session), modes }
   }
 
   /** How a lane is to serve; with the replay source itself only where it has not got it yet. */
@@ -367,16 +372,7 @@ export class Supervisor {
         part: recording.part,
         memory: recording.tables.memory,
       },
-      replay: withReplay || this.#replay === undefined ? this.#replay : 'kept',
+      replay: withReplay || this.replay === undefined ? this.replay?.source : 'kept',
     }
   }
-}
-
-function checkApart(recordingFile: string, replayFile: string): void {
-  if (!isSameRecording(recordingFile, replayFile)) return
-  throw new RolltapeError(
-    'recording_conflict',
-    `${recordingFile} is recorded to, and it is the recording that ${replayFile} answers from`,
-    { hint: 'record into another file, or answer from another recording' },
-  )
 }

@@ -7,6 +7,7 @@ import { SESSION_OVERRIDES_MAX } from '../limits.ts'
 import { forwards, records, replays } from '../mode.ts'
 import type { Mode, OnMiss } from '../mode.ts'
 import type { RolltapeConfig } from '../options.ts'
+import { isSameRecording } from '../options/mode-rules.ts'
 import type { SessionOverride } from '../options/overrides.ts'
 
 /** How all lanes serve. */
@@ -21,10 +22,26 @@ export interface Modes {
 export interface ModeChange {
   /** For the process, or for the session that is named. */
   readonly mode?: Mode
-  /** What the session has of its own from now on; null takes all of it back. */
+  /** What the session gets of its own, beside what it has; null takes all of it back. */
   readonly session?: { readonly id: string; readonly own: SessionOverride | null }
   /** The generation the caller has seen; a switch by somebody else in between refuses this one. */
   readonly expectedGeneration?: number
+}
+
+/** A switch: the modes, and the files they need. */
+export interface Switch extends ModeChange {
+  /** The recording to answer from; null takes it away. */
+  readonly replayFile?: string | null
+  /** The file to record to from now on. */
+  readonly recordingFile?: string
+}
+
+/** What a switch came to. */
+export interface Switched {
+  /** Of the session, where one was named. */
+  readonly previousMode: Mode
+  readonly mode: Mode
+  readonly modes: Modes
 }
 
 /** What there is to serve with. */
@@ -63,6 +80,11 @@ export function modesOfAll({ mode, overrides }: Omit<Modes, 'generation'>): Mode
   return [...new Set([mode, ...own])]
 }
 
+/** The mode that a session is served in; without one, that of sessions which have none of their own. */
+export function modeOf({ mode, overrides }: Modes, session: string | undefined): Mode {
+  return (session === undefined ? undefined : overrides.get(session)?.mode) ?? mode
+}
+
 /** What a miss in `hybrid` comes to where the configuration does not say. */
 export function onMissOf(
   { onMiss }: RolltapeConfig,
@@ -77,13 +99,26 @@ export function endsLive({ onExhausted, origins }: RolltapeConfig): boolean {
   return onExhausted === 'live' || origins.onExhausted === 'default'
 }
 
+/**
+ * Makes sure that what is recorded is not what is replayed.
+ * @throws RolltapeError `recording_conflict`.
+ */
+export function checkApart(recordingFile: string, replayFile: string): void {
+  if (!isSameRecording(recordingFile, replayFile)) return
+  throw new RolltapeError(
+    'recording_conflict',
+    `${recordingFile} is recorded to, and it is the recording that ${replayFile} answers from`,
+    { hint: 'record into another file, or answer from another recording' },
+  )
+}
+
 function withOwn(
   overrides: ReadonlyMap<string, SessionOverride>,
   { id, own }: NonNullable<ModeChange['session']>,
 ): ReadonlyMap<string, SessionOverride> {
   const next = new Map(overrides)
   if (own === null) next.delete(id)
-  else next.set(id, own)
+  else next.set(id, { ...overrides.get(id), ...own })
   if (next.size > SESSION_OVERRIDES_MAX) {
     throw new RolltapeError(
       'over_capacity',

@@ -97,6 +97,11 @@ export class Appender {
     return this.#derived.has(seq)
   }
 
+  /** Lines of the file. */
+  get partLines(): number {
+    return this.#partLines
+  }
+
   /** Bytes of the file. */
   get bytes(): number {
     return this.#bytes

@@ -9,7 +9,7 @@ import { ControlServiceService } from '../../src/control/gen/rolltape/control/v1
 import { startInferenceServer } from '../../src/inference/server.ts'
 import type { RolltapeOptions } from '../../src/rolltape.ts'
 import { ROOT } from '../../tools/tree.ts'
-import { BUF, ask, startControlled } from '../support/control.ts'
+import { BUF, ask, splitJson, startControlled } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, startRecorder } from '../support/recorder.ts'
 
@@ -28,13 +28,22 @@ const recording = (): RolltapeOptions => {
   return { proxyBaseUrl: upstream.url, recordingFile: join(makeFolder(t), 'a.jsonl') }
 }
 const records = await startControlled(t, recording())
+/** The path that the page names leads to a recording that is there. */
+const shown = (line: string): string => line.replace('runs/a.jsonl', recorder.file)
 const replays = await startControlled(t, { replayFile: recorder.file })
+for (const { url } of [records, replays]) await rawRequest(url, ASKED)
+await ask(records.address, 'FlushRecording')
 
 /** Where the call, or verb, of this name has something to work on. */
 async function serverFor(t: Test, name: string): Promise<string> {
   if (/^explain/i.test(name)) return replays.address
-  if (/session|annotate|close/i.test(name)) return asked(t, recording())
-  if (/cursor|seek|reset|fork/i.test(name)) return asked(t, { replayFile: recorder.file })
+  if (/^close/i.test(name)) return asked(t, recording())
+  if (/cursor|seek|reset|fork/i.test(name)) return replays.address
+  if (/^unload/i.test(name)) {
+    const loaded = await startControlled(t, recording())
+    await ask(loaded.address, 'LoadTape', { file: recorder.file })
+    return loaded.address
+  }
   if (/^shutdown/i.test(name)) return (await startControlled(t, recording())).address
   return records.address
 }
@@ -49,14 +58,16 @@ async function asked(t: Test, options: RolltapeOptions): Promise<string> {
 
 t.test('each call of the service has a grpcurl line and a ctl line', async (t) => {
   const calls = Object.values(ControlServiceService).map(({ path }) => path.split('/')[2])
-  const shown = LINES.flatMap((line) => /^grpcurl .*ControlService\/(\w+)$/.exec(line)?.[1] ?? [])
-  t.strictSame(shown.toSorted(), calls.toSorted())
+  const named = LINES.flatMap((line) => /^grpcurl .*ControlService\/(\w+)$/.exec(line)?.[1] ?? [])
+  t.strictSame(named.toSorted(), calls.toSorted())
   t.equal(LINES.filter((line) => line.startsWith('rolltape ctl ')).length, calls.length)
 })
 
 for (const line of LINES.filter((each) => each.startsWith('grpcurl '))) {
   t.test(`buf does what this says: ${line}`, async (t) => {
-    const match = /^grpcurl -plaintext (?:-d '(.*)' )?127\.0\.0\.1:50051 (\S+\/(\w+))$/.exec(line)
+    const match = /^grpcurl -plaintext (?:-d '(.*)' )?127\.0\.0\.1:50051 (\S+\/(\w+))$/.exec(
+      shown(line),
+    )
     const [, data = '{}', path = '', call = ''] = match ?? []
     const address = await serverFor(t, call)
     const args = ['curl', '--protocol', 'grpc', '--http2-prior-knowledge', '--data', data]
@@ -71,7 +82,7 @@ for (const line of LINES.filter((each) => each.startsWith('grpcurl '))) {
       child.on('close', (ended) => resolve([ended]))
     })
     t.ok(code === 0 || call === 'WatchExchanges', `${code} ${out}`)
-    t.ok(typeof JSON.parse(out) === 'object')
+    t.ok(splitJson(out).length > 0)
   })
 }
 
@@ -84,7 +95,7 @@ for (const line of LINES.filter((each) => each.startsWith('rolltape ctl '))) {
     }
     const address = await serverFor(t, verb)
     const stopping = new AbortController()
-    const argv = line.split(' ').slice(1)
+    const argv = shown(line).split(' ').slice(1)
     let out = ''
     const code = await run({
       argv: [...argv, '--control', address],
@@ -94,7 +105,8 @@ for (const line of LINES.filter((each) => each.startsWith('rolltape ctl '))) {
       stdout: {
         write: (text) => {
           out += String(text)
-          stopping.abort()
+          // These have no end of their own.
+          if (/ tail | --watch/.test(line)) stopping.abort()
         },
       },
       stderr: { write: (text) => t.fail(String(text)) },

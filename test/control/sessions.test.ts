@@ -23,8 +23,16 @@ await recorder.finish()
 
 async function start(t: Test, options: RolltapeOptions) {
   const { address, url } = await startControlled(t, options)
-  const generate = async (session: string, content = 'turn 0', run = 'default') =>
-    (await rawRequest(url, post(`/runs/${run}/sessions/${session}${CHAT}`, bodyOf(content)))).status
+  const generate = async (session: string, content = 'turn 0', run = 'default') => {
+    const path = `/runs/${run}/sessions/${session}${CHAT}`
+    const { status } = await rawRequest(url, post(path, bodyOf(content)))
+    // A client has its answer a moment before its record counts as used.
+    while (options.replayFile !== undefined) {
+      const { cursors = [] } = await ask(address, 'ListCursors')
+      if (!(cursors as object[]).some((cursor) => 'claimed' in cursor)) break
+    }
+    return status
+  }
   return { address, generate }
 }
 

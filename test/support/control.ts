@@ -100,7 +100,7 @@ export async function refusal(
 }
 
 /** Objects that stand one behind the other, as buf prints a stream. */
-function splitJson(text: string): Record<string, unknown>[] {
+export function splitJson(text: string): Record<string, unknown>[] {
   const parts = text.trim() === '' ? [] : text.trim().split(/\n(?=\{)/)
   return parts.map((part) => JSON.parse(part) as Record<string, unknown>)
 }

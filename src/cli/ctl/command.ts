@@ -5,12 +5,15 @@
 import { Command } from 'commander'
 
 import type { Terminal } from '../terminal.ts'
+import { pauseVerb, policyVerb, resumeVerb } from './admission.ts'
 import { EXIT_HELP } from './connection.ts'
 import { cursorsVerb, forkVerb, resetVerb, seekVerb } from './cursors.ts'
-import { explainVerb, upstreamsVerb } from './look.ts'
 import { annotateVerb, closeVerb, sessionsVerb, sessionVerb } from './sessions.ts'
+import { loadVerb, unloadVerb } from './load.ts'
+import { explainVerb, upstreamsVerb } from './look.ts'
+import { modeVerb } from './mode.ts'
 import { configVerb, statusVerb } from './status.ts'
-import { flushVerb, shutdownVerb } from './steer.ts'
+import { flushVerb, rotateVerb, shutdownVerb } from './steer.ts'
 import { tailVerb } from './tail.ts'
 
 const HELP = `
@@ -20,6 +23,8 @@ ROLLTAPE_CONTROL_TOKEN_FILE names, else the one that the state file tells of.
 
   rolltape ctl status --watch
   rolltape ctl tail --failed --session task-7
+  rolltape ctl mode replay --session task-7 --pace x4
+  rolltape ctl pause --drain --timeout 300 && ./update-weights && rolltape ctl resume
   rolltape ctl flush && wc -l runs/a.jsonl
   rolltape ctl --help, rolltape ctl tail --help
 ${EXIT_HELP}`
@@ -34,6 +39,13 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
   const verbs = [
     statusVerb,
     configVerb,
+    modeVerb,
+    loadVerb,
+    unloadVerb,
+    pauseVerb,
+    resumeVerb,
+    policyVerb,
+    rotateVerb,
     flushVerb,
     shutdownVerb,
     upstreamsVerb,

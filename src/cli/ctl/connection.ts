@@ -57,7 +57,7 @@ const EXIT_OF: Readonly<Partial<Record<number, number>>> = {
 /** What help says about them. */
 export const EXIT_HELP = `
 Exit codes: 0 done, 1 failed, 2 misused (also INVALID_ARGUMENT), 3 nobody answers there (UNAVAILABLE),
-4 the token or certificate is missing or wrong, 5 not in this state (FAILED_PRECONDITION), 6 no such
+4 the token or certificate is missing or wrong, 5 not in this state (FAILED_PRECONDITION, ABORTED), 6 no such
 thing (NOT_FOUND), 7 over the deadline, 8 over a bound (RESOURCE_EXHAUSTED).`
 
 const DEFAULT_ADDRESS = '127.0.0.1:50051'
@@ -208,10 +208,12 @@ function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && 'details' in error && 'code' in error && 'metadata' in error
 }
 
-function sentence({ code, details }: ServiceError, address: string): string {
+function sentence({ code, details, metadata }: ServiceError, address: string): string {
   if (code === status.UNAVAILABLE && /^No connection established|^Name resolution/.test(details)) {
     return `nobody answers at ${address}: ${details} (is it running? --control names another address)`
   }
-  if (code === status.DEADLINE_EXCEEDED) return `no answer from ${address} in time: ${details}`
+  const isOwn = metadata.get('rolltape-code').length > 0
+  if (code === status.DEADLINE_EXCEEDED && !isOwn)
+    return `no answer from ${address} in time: ${details}`
   return `${details} [${status[code]}]`
 }

@@ -18,3 +18,8 @@ export function facts(rows: readonly (readonly [string, string | undefined])[]):
 export function ms(duration: Duration | undefined): number | undefined {
   return duration && duration.seconds * 1_000 + duration.nanos / 1e6
 }
+
+/** `MODE_RECORD` as people write it: `record`. */
+export function word(name: string): string {
+  return printable(name.replace(/^[A-Z]+_/, '').toLowerCase())
+}

@@ -15,9 +15,10 @@ import type {
   ReplayStatus,
 } from '../../control/gen/rolltape/control/v1/control.ts'
 import { formatBytes, formatMs, Table } from '../table.ts'
-import { EXIT, printable, say, type Terminal } from '../terminal.ts'
+import { EXIT, say, type Terminal } from '../terminal.ts'
+import { pauseText } from './admission.ts'
 import { addConnection, Connection, type ConnectionFlags } from './connection.ts'
-import { facts, ms, sayJson } from './output.ts'
+import { facts, ms, sayJson, word } from './output.ts'
 
 /** Between two looks of `--watch`. */
 const WATCH_MS = 1_000
@@ -63,10 +64,12 @@ export function configVerb(terminal: Terminal, finish: (code: number) => void): 
 /** A recording as lines for people. */
 export function recordingLines(recording: RecordingStatus): string[] {
   const { file, segments, records, recordBytes, tapeBytes, lagExchanges, lagBytes } = recording
+  const { part, partRecords } = recording
   return facts([
     ['recording', file],
     ['segments', segments.join(', ')],
-    ['records', `${records} since the start, ${formatBytes(recordBytes)} in the file`],
+    ['part', `${part}: ${partRecords} records, ${formatBytes(recordBytes)}`],
+    ['records', `${records} since the start`],
     ['tape', `${formatBytes(tapeBytes)} since the start${recording.writable ? '' : ', FAILING'}`],
     ['behind', `${lagExchanges} exchanges, ${formatBytes(lagBytes)}`],
     ['trouble', recording.lastError || undefined],
@@ -92,14 +95,17 @@ async function status(to: Connection, flags: StatusFlags, terminal: Terminal): P
 }
 
 function statusLines(reply: GetStatusResponse): string[] {
-  const { url, pid, version, generation, lanes, recording, replay, counters } = reply
+  const { url, pid, version, generation, lanes, recording, replay, counters, pauses } = reply
   const head = facts([
     ['rolltape', `${version}, pid ${pid}, ${url}`],
     ['state', `${word(stateToJSON(reply.state))} for ${formatMs(ms(reply.uptime))}`],
     ['mode', `${word(modeToJSON(reply.mode))}, generation ${generation}`],
-    ...lanes.map(({ lane, inFlight, eventLoopDelay, eventLoopUtilization, responsive }) => {
+    ['policy', reply.policyVersion || undefined] as const,
+    ['paused', pauses.length === 0 ? undefined : pauses.map(pauseText).join(', ')] as const,
+    ...lanes.map(({ lane, inFlight, held, eventLoopDelay, eventLoopUtilization, responsive }) => {
       const loop = `loop ${(eventLoopUtilization * 100).toFixed(0)} % busy, ${formatMs(ms(eventLoopDelay))} late`
-      const told = `${inFlight} in flight, ${loop}${responsive ? '' : ', SILENT'}`
+      const waits = held === 0 ? '' : `, ${held} held`
+      const told = `${inFlight} in flight${waits}, ${loop}${responsive ? '' : ', SILENT'}`
       return [`lane ${lane}`, told] as const
     }),
   ])
@@ -128,9 +134,4 @@ function configLines({ entries }: GetConfigResponse, all: boolean): string[] {
     .map(({ key, value, origin }) => [key, word(originToJSON(origin)), JSON.stringify(value)])
     .filter(([, origin]) => all || origin !== 'default')
   return [OPTIONS.header(), ...shown.map((row) => OPTIONS.row(row.map((cell) => cell ?? '')))]
-}
-
-/** `MODE_RECORD` as people write it: `record`. */
-function word(name: string): string {
-  return printable(name.replace(/^[A-Z]+_/, '').toLowerCase())
 }

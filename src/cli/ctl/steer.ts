@@ -1,16 +1,18 @@
-/** `ctl flush` and `ctl shutdown`: what changes something. */
+/** `ctl flush`, `ctl rotate` and `ctl shutdown`: the recording, and the end. */
 import { Command } from 'commander'
 
 import {
   FlushRecordingResponse,
+  RotateRecordingResponse,
   ShutdownResponse,
 } from '../../control/gen/rolltape/control/v1/control.ts'
 import { RolltapeError } from '../../errors.ts'
 import { duration, Refusal } from '../../options/kinds.ts'
 import { EXIT, say, type Terminal } from '../terminal.ts'
 import { addConnection, Connection, type ConnectionFlags } from './connection.ts'
-import { sayJson } from './output.ts'
+import { facts, sayJson } from './output.ts'
 import { recordingLines } from './status.ts'
+import { doVerb } from './verb.ts'
 
 /** Makes `ctl flush`. */
 export function flushVerb(terminal: Terminal, finish: (code: number) => void): Command {
@@ -29,6 +31,27 @@ export function flushVerb(terminal: Terminal, finish: (code: number) => void): C
       }),
     )
   })
+}
+
+/** Makes `ctl rotate`. */
+export function rotateVerb(terminal: Terminal, finish: (code: number) => void): Command {
+  const command = new Command('rotate').description(
+    'Close the file of records and begin another in its place; no exchange is lost or in both',
+  )
+  return doVerb<ConnectionFlags, RotateRecordingResponse>(
+    command,
+    {
+      ask: (to) => to.call(to.client.rotateRecording, {}),
+      json: (answer) => RotateRecordingResponse.toJSON(answer),
+      lines: ({ closed, current }) =>
+        facts([
+          ['closed', `${closed?.file}: part ${closed?.part}, ${closed?.records} records`],
+          ['recording', `${current?.file}: part ${current?.part}`],
+        ]),
+    },
+    terminal,
+    finish,
+  )
 }
 
 /** Makes `ctl shutdown`. */

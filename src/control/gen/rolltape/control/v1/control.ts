@@ -95,6 +95,116 @@ export function modeToJSON(object: Mode): string {
   }
 }
 
+/** In how many pieces a recorded stream is given. */
+export const Shape = {
+  /** UNSPECIFIED - Not said. */
+  UNSPECIFIED: 0,
+  /** RECORDED - In the chunks that were recorded. */
+  RECORDED: 1,
+  /** SINGLE - In one chunk and the mark. */
+  SINGLE: 2,
+} as const;
+
+export type Shape = typeof Shape[keyof typeof Shape];
+
+export namespace Shape {
+  export type UNSPECIFIED = typeof Shape.UNSPECIFIED;
+  export type RECORDED = typeof Shape.RECORDED;
+  export type SINGLE = typeof Shape.SINGLE;
+}
+
+export function shapeFromJSON(object: any): Shape {
+  switch (object) {
+    case 0:
+    case "SHAPE_UNSPECIFIED":
+      return Shape.UNSPECIFIED;
+    case 1:
+    case "SHAPE_RECORDED":
+      return Shape.RECORDED;
+    case 2:
+    case "SHAPE_SINGLE":
+      return Shape.SINGLE;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum Shape");
+  }
+}
+
+export function shapeToJSON(object: Shape): string {
+  switch (object) {
+    case Shape.UNSPECIFIED:
+      return "SHAPE_UNSPECIFIED";
+    case Shape.RECORDED:
+      return "SHAPE_RECORDED";
+    case Shape.SINGLE:
+      return "SHAPE_SINGLE";
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum Shape");
+  }
+}
+
+/** What becomes of requests while admission is paused. */
+export const AdmissionPolicy = {
+  /** UNSPECIFIED - Not said. */
+  UNSPECIFIED: 0,
+  /** HOLD - New ones wait, in order and within bounds; running ones go on. */
+  HOLD: 1,
+  /** REJECT - New ones get 429 with Retry-After; running ones go on. */
+  REJECT: 2,
+  /** DRAIN - As hold, and the call answers only once running ones have ended. */
+  DRAIN: 3,
+  /** ABORT - As hold, and running ones are cancelled: told so, and recorded so. */
+  ABORT: 4,
+} as const;
+
+export type AdmissionPolicy = typeof AdmissionPolicy[keyof typeof AdmissionPolicy];
+
+export namespace AdmissionPolicy {
+  export type UNSPECIFIED = typeof AdmissionPolicy.UNSPECIFIED;
+  export type HOLD = typeof AdmissionPolicy.HOLD;
+  export type REJECT = typeof AdmissionPolicy.REJECT;
+  export type DRAIN = typeof AdmissionPolicy.DRAIN;
+  export type ABORT = typeof AdmissionPolicy.ABORT;
+}
+
+export function admissionPolicyFromJSON(object: any): AdmissionPolicy {
+  switch (object) {
+    case 0:
+    case "ADMISSION_POLICY_UNSPECIFIED":
+      return AdmissionPolicy.UNSPECIFIED;
+    case 1:
+    case "ADMISSION_POLICY_HOLD":
+      return AdmissionPolicy.HOLD;
+    case 2:
+    case "ADMISSION_POLICY_REJECT":
+      return AdmissionPolicy.REJECT;
+    case 3:
+    case "ADMISSION_POLICY_DRAIN":
+      return AdmissionPolicy.DRAIN;
+    case 4:
+    case "ADMISSION_POLICY_ABORT":
+      return AdmissionPolicy.ABORT;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum AdmissionPolicy");
+  }
+}
+
+export function admissionPolicyToJSON(object: AdmissionPolicy): string {
+  switch (object) {
+    case AdmissionPolicy.UNSPECIFIED:
+      return "ADMISSION_POLICY_UNSPECIFIED";
+    case AdmissionPolicy.HOLD:
+      return "ADMISSION_POLICY_HOLD";
+    case AdmissionPolicy.REJECT:
+      return "ADMISSION_POLICY_REJECT";
+    case AdmissionPolicy.DRAIN:
+      return "ADMISSION_POLICY_DRAIN";
+    case AdmissionPolicy.ABORT:
+      return "ADMISSION_POLICY_ABORT";
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum AdmissionPolicy");
+  }
+}
+
 /** How far a rolltape is in its life. */
 export const State = {
   /** UNSPECIFIED - Not said. */
@@ -336,7 +446,7 @@ export interface GetStatusResponse {
   state: State;
   /** What is done with requests. */
   mode: Mode;
-  /** Counts switches of the mode, from 1. */
+  /** Counts switches of modes, files and configuration, from 1. */
   generation: number;
   /** Where clients point their base URL. */
   url: string;
@@ -353,7 +463,13 @@ export interface GetStatusResponse {
     | ReplayStatus
     | undefined;
   /** Sums over all lanes since the start. */
-  counters: Counters | undefined;
+  counters:
+    | Counters
+    | undefined;
+  /** Pauses of admission that hold. */
+  pauses: AdmissionPause[];
+  /** What requests are stamped with as they go to an upstream; empty when none was told. */
+  policyVersion: string;
 }
 
 /** How one lane is. */
@@ -370,19 +486,24 @@ export interface LaneStatus {
   eventLoopUtilization: number;
   /** False when it did not answer in time; what it would have told is missing then. */
   responsive: boolean;
+  /** Requests that wait for admission; they count as in flight. */
+  held: number;
 }
 
-/** How a recording is. */
+/**
+ * How a recording is. What is counted since the start is of the process, over all recordings that it
+ * has written; the rest is of the file.
+ */
 export interface RecordingStatus {
-  /** The file of records. */
+  /** The file of records that is written now. */
   file: string;
   /** The folder of segments. */
   tapeFolder: string;
   /** The segment that each lane writes to. */
   segments: string[];
-  /** Bytes put on the tape since the start. */
+  /** Bytes put on the tape since the start, up to the last exchange that is over. */
   tapeBytes: number;
-  /** Size of the file of records. */
+  /** Size of the file; a rotation begins it anew. */
   recordBytes: number;
   /** Records written since the start, those that recovery made included. */
   records: number;
@@ -394,6 +515,10 @@ export interface RecordingStatus {
   lastError: string;
   /** False while the tape cannot be written. */
   writable: boolean;
+  /** The part that the file is, from 1; counted up by rotations. */
+  part: number;
+  /** Records in the file, those of earlier runs that are in it included. */
+  partRecords: number;
 }
 
 /** How a replay is. */
@@ -487,6 +612,134 @@ export interface ConfigEntry {
     | undefined;
   /** Where the value came from. */
   origin: Origin;
+}
+
+/** Asks for another mode. */
+export interface SetModeRequest {
+  /** What is to be done with requests; may be left out where settings of a session are given. */
+  mode: Mode;
+  /** The session that it is for; empty is the process: all sessions that have no mode of their own. */
+  session: string;
+  /**
+   * How fast the session's recorded answers come: `instant`, `original`, `x<factor>` or
+   * `ttft=<ms>,tps=<n>`; empty leaves it as it is.
+   */
+  pace: string;
+  /** In how many pieces they come. */
+  shape: Shape;
+  /** How many turns of the session are replayed; later ones go live. */
+  replayTurns?:
+    | number
+    | undefined;
+  /** Takes back everything that the session has of its own; comes alone with session. */
+  clear: boolean;
+  /** The recording to answer from, a path that rolltape sees; empty leaves the one that is loaded. */
+  replayFile: string;
+  /** The file to record to from now on; empty leaves the one that is written. */
+  recordingFile: string;
+  /** The generation that the caller has seen; a switch by somebody else since then refuses this one. */
+  expectedGeneration?: number | undefined;
+}
+
+/** The mode that was reached. */
+export interface SetModeResponse {
+  /** What was done with requests before: of the session, where one was named. */
+  previousMode: Mode;
+  /** What is done now: of the session, where one was named. */
+  mode: Mode;
+  /** Counts switches. */
+  generation: number;
+  /** What the session has of its own now; not set when it has nothing, or none was named. */
+  settings: SessionSettings | undefined;
+}
+
+/** What a session has of its own. What is not set is as for all sessions. */
+export interface SessionSettings {
+  /** What is done with its requests. */
+  mode: Mode;
+  /** How fast its recorded answers come. */
+  pace: string;
+  /** In how many pieces they come. */
+  shape: Shape;
+  /** How many of its turns are replayed. */
+  replayTurns?: number | undefined;
+}
+
+/** Asks for a recording to be loaded. */
+export interface LoadTapeRequest {
+  /** A .jsonl or a tape folder, a path that rolltape sees. */
+  file: string;
+}
+
+/** How a load goes. */
+export interface LoadTapeResponse {
+  /** What has happened. */
+  event:
+    | //
+    /** Some of it has been read. */
+    { $case: "progress"; value: LoadProgress }
+    | //
+    /** It is loaded, and every lane has acknowledged it; always the last message. */
+    { $case: "loaded"; value: TapeLoaded }
+    | undefined;
+}
+
+/** How far a load is. */
+export interface LoadProgress {
+  /** Bytes that have been read. */
+  doneBytes: number;
+  /** Bytes that there are. */
+  totalBytes: number;
+}
+
+/** A recording is loaded. */
+export interface TapeLoaded {
+  /** How the replay is now. */
+  replay:
+    | ReplayStatus
+    | undefined;
+  /** What is done with requests. */
+  mode: Mode;
+  /** Counts switches. */
+  generation: number;
+}
+
+/** Asks for the recording to be left. */
+export interface UnloadTapeRequest {
+}
+
+/** The recording is left. */
+export interface UnloadTapeResponse {
+  /** The recording that was replayed. */
+  file: string;
+  /** What is done with requests. */
+  mode: Mode;
+  /** Counts switches. */
+  generation: number;
+}
+
+/** Asks for the next part. */
+export interface RotateRecordingRequest {
+}
+
+/** A rotation. */
+export interface RotateRecordingResponse {
+  /** The part that was closed, under its new name. */
+  closed:
+    | RecordingPart
+    | undefined;
+  /** The part that is written now. */
+  current: RecordingPart | undefined;
+}
+
+/** A part of a recording. */
+export interface RecordingPart {
+  /** Its file. */
+  file: string;
+  /** Records in it. */
+  records: number;
+  /** Its number, from 1. */
+  part: number;
 }
 
 /** What a session came to. */
@@ -718,6 +971,72 @@ export interface FlushRecordingRequest {
 export interface FlushRecordingResponse {
   /** How the recording is now. */
   recording: RecordingStatus | undefined;
+}
+
+/** Asks for a pause. */
+export interface PauseAdmissionRequest {
+  /** What becomes of requests. */
+  policy: AdmissionPolicy;
+  /** Which requests; not set is all. */
+  scope: AdmissionScope | undefined;
+}
+
+/** Which requests. What is set must fit, both where both are set; nothing set is all. */
+export interface AdmissionScope {
+  /** Those that go to this upstream, by the base URL that is configured. */
+  upstream: string;
+  /** Those for this model; a request whose first part does not show its model counts as well. */
+  model: string;
+}
+
+/** A pause that holds. */
+export interface AdmissionPause {
+  /** What becomes of new requests: hold or reject. */
+  policy: AdmissionPolicy;
+  /** Which requests. */
+  scope: AdmissionScope | undefined;
+}
+
+/** A pause has begun. */
+export interface PauseAdmissionResponse {
+  /** All pauses that hold now. */
+  pauses: AdmissionPause[];
+  /** Exchanges in the scope that have gone to an upstream and are not over. */
+  inFlight: number;
+  /** Requests that wait, for whatever pause. */
+  held: number;
+  /** Exchanges that were cancelled. */
+  aborted: number;
+}
+
+/** Asks for the end of pauses. */
+export interface ResumeAdmissionRequest {
+  /** The scope of the pause, as it was given; not set is all pauses. */
+  scope: AdmissionScope | undefined;
+}
+
+/** Pauses have ended. */
+export interface ResumeAdmissionResponse {
+  /** Pauses that still hold. */
+  pauses: AdmissionPause[];
+  /** Exchanges in the scope that have gone to an upstream and are not over. */
+  inFlight: number;
+  /** Requests that wait, for whatever pause. */
+  held: number;
+}
+
+/** Tells a policy version. */
+export interface SetPolicyVersionRequest {
+  /** The version, up to 256 bytes; empty stamps none any more. */
+  policyVersion: string;
+}
+
+/** The policy version that holds. */
+export interface SetPolicyVersionResponse {
+  /** What requests are stamped with now. */
+  policyVersion: string;
+  /** What they were stamped with before. */
+  previousPolicyVersion: string;
 }
 
 /** Asks for upstreams. */
@@ -1012,6 +1331,8 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     recording: undefined,
     replay: undefined,
     counters: undefined,
+    pauses: [],
+    policyVersion: "",
   };
 }
 
@@ -1052,6 +1373,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.counters !== undefined) {
       Counters.encode(message.counters, writer.uint32(98).fork()).join();
+    }
+    for (const v of message.pauses) {
+      AdmissionPause.encode(v!, writer.uint32(106).fork()).join();
+    }
+    if (message.policyVersion !== "") {
+      writer.uint32(114).string(message.policyVersion);
     }
     return writer;
   },
@@ -1165,6 +1492,22 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.counters = Counters.decode(reader, reader.uint32());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.pauses.push(AdmissionPause.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.policyVersion = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1195,6 +1538,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
       recording: isSet(object.recording) ? RecordingStatus.fromJSON(object.recording) : undefined,
       replay: isSet(object.replay) ? ReplayStatus.fromJSON(object.replay) : undefined,
       counters: isSet(object.counters) ? Counters.fromJSON(object.counters) : undefined,
+      pauses: globalThis.Array.isArray(object?.pauses) ? object.pauses.map((e: any) => AdmissionPause.fromJSON(e)) : [],
+      policyVersion: isSet(object.policyVersion)
+        ? globalThis.String(object.policyVersion)
+        : isSet(object.policy_version)
+        ? globalThis.String(object.policy_version)
+        : "",
     };
   },
 
@@ -1236,6 +1585,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.counters !== undefined) {
       obj.counters = Counters.toJSON(message.counters);
     }
+    if (message.pauses?.length) {
+      obj.pauses = message.pauses.map((e) => AdmissionPause.toJSON(e));
+    }
+    if (message.policyVersion !== undefined) {
+      obj.policyVersion = message.policyVersion;
+    }
     return obj;
   },
 
@@ -1264,12 +1619,14 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.counters = (object.counters !== undefined && object.counters !== null)
       ? Counters.fromPartial(object.counters)
       : undefined;
+    message.pauses = object.pauses?.map((e) => AdmissionPause.fromPartial(e)) || [];
+    message.policyVersion = object.policyVersion ?? "";
     return message;
   },
 };
 
 function createBaseLaneStatus(): LaneStatus {
-  return { lane: 0, inFlight: 0, eventLoopDelay: undefined, eventLoopUtilization: 0, responsive: false };
+  return { lane: 0, inFlight: 0, eventLoopDelay: undefined, eventLoopUtilization: 0, responsive: false, held: 0 };
 }
 
 export const LaneStatus: MessageFns<LaneStatus> = {
@@ -1288,6 +1645,9 @@ export const LaneStatus: MessageFns<LaneStatus> = {
     }
     if (message.responsive !== false) {
       writer.uint32(40).bool(message.responsive);
+    }
+    if (message.held !== 0) {
+      writer.uint32(48).int64(message.held);
     }
     return writer;
   },
@@ -1345,6 +1705,14 @@ export const LaneStatus: MessageFns<LaneStatus> = {
             message.responsive = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.held = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1376,6 +1744,7 @@ export const LaneStatus: MessageFns<LaneStatus> = {
         ? globalThis.Number(object.event_loop_utilization)
         : 0,
       responsive: isSet(object.responsive) ? globalThis.Boolean(object.responsive) : false,
+      held: isSet(object.held) ? globalThis.Number(object.held) : 0,
     };
   },
 
@@ -1396,6 +1765,9 @@ export const LaneStatus: MessageFns<LaneStatus> = {
     if (message.responsive !== undefined) {
       obj.responsive = message.responsive;
     }
+    if (message.held !== undefined) {
+      obj.held = Math.round(message.held);
+    }
     return obj;
   },
 
@@ -1411,6 +1783,7 @@ export const LaneStatus: MessageFns<LaneStatus> = {
       : undefined;
     message.eventLoopUtilization = object.eventLoopUtilization ?? 0;
     message.responsive = object.responsive ?? false;
+    message.held = object.held ?? 0;
     return message;
   },
 };
@@ -1427,6 +1800,8 @@ function createBaseRecordingStatus(): RecordingStatus {
     lagBytes: 0,
     lastError: "",
     writable: false,
+    part: 0,
+    partRecords: 0,
   };
 }
 
@@ -1461,6 +1836,12 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
     }
     if (message.writable !== false) {
       writer.uint32(80).bool(message.writable);
+    }
+    if (message.part !== 0) {
+      writer.uint32(88).int64(message.part);
+    }
+    if (message.partRecords !== 0) {
+      writer.uint32(96).int64(message.partRecords);
     }
     return writer;
   },
@@ -1558,6 +1939,22 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
             message.writable = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.part = longToNumber(reader.int64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.partRecords = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1606,6 +2003,12 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
         ? globalThis.String(object.last_error)
         : "",
       writable: isSet(object.writable) ? globalThis.Boolean(object.writable) : false,
+      part: isSet(object.part) ? globalThis.Number(object.part) : 0,
+      partRecords: isSet(object.partRecords)
+        ? globalThis.Number(object.partRecords)
+        : isSet(object.part_records)
+        ? globalThis.Number(object.part_records)
+        : 0,
     };
   },
 
@@ -1641,6 +2044,12 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
     if (message.writable !== undefined) {
       obj.writable = message.writable;
     }
+    if (message.part !== undefined) {
+      obj.part = Math.round(message.part);
+    }
+    if (message.partRecords !== undefined) {
+      obj.partRecords = Math.round(message.partRecords);
+    }
     return obj;
   },
 
@@ -1659,6 +2068,8 @@ export const RecordingStatus: MessageFns<RecordingStatus> = {
     message.lagBytes = object.lagBytes ?? 0;
     message.lastError = object.lastError ?? "";
     message.writable = object.writable ?? false;
+    message.part = object.part ?? 0;
+    message.partRecords = object.partRecords ?? 0;
     return message;
   },
 };
@@ -2557,6 +2968,1232 @@ export const ConfigEntry: MessageFns<ConfigEntry> = {
     message.key = object.key ?? "";
     message.value = object.value === undefined ? undefined : object.value;
     message.origin = object.origin ?? 0;
+    return message;
+  },
+};
+
+function createBaseSetModeRequest(): SetModeRequest {
+  return {
+    mode: 0,
+    session: "",
+    pace: "",
+    shape: 0,
+    replayTurns: undefined,
+    clear: false,
+    replayFile: "",
+    recordingFile: "",
+    expectedGeneration: undefined,
+  };
+}
+
+export const SetModeRequest: MessageFns<SetModeRequest> = {
+  encode(message: SetModeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.mode !== 0) {
+      writer.uint32(8).int32(message.mode);
+    }
+    if (message.session !== "") {
+      writer.uint32(18).string(message.session);
+    }
+    if (message.pace !== "") {
+      writer.uint32(26).string(message.pace);
+    }
+    if (message.shape !== 0) {
+      writer.uint32(32).int32(message.shape);
+    }
+    if (message.replayTurns !== undefined) {
+      writer.uint32(40).int64(message.replayTurns);
+    }
+    if (message.clear !== false) {
+      writer.uint32(48).bool(message.clear);
+    }
+    if (message.replayFile !== "") {
+      writer.uint32(58).string(message.replayFile);
+    }
+    if (message.recordingFile !== "") {
+      writer.uint32(66).string(message.recordingFile);
+    }
+    if (message.expectedGeneration !== undefined) {
+      writer.uint32(72).int64(message.expectedGeneration);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetModeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetModeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.session = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pace = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.shape = reader.int32() as any;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.replayTurns = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.clear = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.replayFile = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.recordingFile = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.expectedGeneration = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetModeRequest {
+    return {
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      session: isSet(object.session) ? globalThis.String(object.session) : "",
+      pace: isSet(object.pace) ? globalThis.String(object.pace) : "",
+      shape: isSet(object.shape) ? shapeFromJSON(object.shape) : 0,
+      replayTurns: isSet(object.replayTurns)
+        ? globalThis.Number(object.replayTurns)
+        : isSet(object.replay_turns)
+        ? globalThis.Number(object.replay_turns)
+        : undefined,
+      clear: isSet(object.clear) ? globalThis.Boolean(object.clear) : false,
+      replayFile: isSet(object.replayFile)
+        ? globalThis.String(object.replayFile)
+        : isSet(object.replay_file)
+        ? globalThis.String(object.replay_file)
+        : "",
+      recordingFile: isSet(object.recordingFile)
+        ? globalThis.String(object.recordingFile)
+        : isSet(object.recording_file)
+        ? globalThis.String(object.recording_file)
+        : "",
+      expectedGeneration: isSet(object.expectedGeneration)
+        ? globalThis.Number(object.expectedGeneration)
+        : isSet(object.expected_generation)
+        ? globalThis.Number(object.expected_generation)
+        : undefined,
+    };
+  },
+
+  toJSON(message: SetModeRequest): unknown {
+    const obj: any = {};
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.session !== undefined) {
+      obj.session = message.session;
+    }
+    if (message.pace !== undefined) {
+      obj.pace = message.pace;
+    }
+    if (message.shape !== undefined) {
+      obj.shape = shapeToJSON(message.shape);
+    }
+    if (message.replayTurns !== undefined) {
+      obj.replayTurns = Math.round(message.replayTurns);
+    }
+    if (message.clear !== undefined) {
+      obj.clear = message.clear;
+    }
+    if (message.replayFile !== undefined) {
+      obj.replayFile = message.replayFile;
+    }
+    if (message.recordingFile !== undefined) {
+      obj.recordingFile = message.recordingFile;
+    }
+    if (message.expectedGeneration !== undefined) {
+      obj.expectedGeneration = Math.round(message.expectedGeneration);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetModeRequest>): SetModeRequest {
+    return SetModeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetModeRequest>): SetModeRequest {
+    const message = createBaseSetModeRequest();
+    message.mode = object.mode ?? 0;
+    message.session = object.session ?? "";
+    message.pace = object.pace ?? "";
+    message.shape = object.shape ?? 0;
+    message.replayTurns = object.replayTurns ?? undefined;
+    message.clear = object.clear ?? false;
+    message.replayFile = object.replayFile ?? "";
+    message.recordingFile = object.recordingFile ?? "";
+    message.expectedGeneration = object.expectedGeneration ?? undefined;
+    return message;
+  },
+};
+
+function createBaseSetModeResponse(): SetModeResponse {
+  return { previousMode: 0, mode: 0, generation: 0, settings: undefined };
+}
+
+export const SetModeResponse: MessageFns<SetModeResponse> = {
+  encode(message: SetModeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.previousMode !== 0) {
+      writer.uint32(8).int32(message.previousMode);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(16).int32(message.mode);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(24).int64(message.generation);
+    }
+    if (message.settings !== undefined) {
+      SessionSettings.encode(message.settings, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetModeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetModeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.previousMode = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.settings = SessionSettings.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetModeResponse {
+    return {
+      previousMode: isSet(object.previousMode)
+        ? modeFromJSON(object.previousMode)
+        : isSet(object.previous_mode)
+        ? modeFromJSON(object.previous_mode)
+        : 0,
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      generation: isSet(object.generation) ? globalThis.Number(object.generation) : 0,
+      settings: isSet(object.settings) ? SessionSettings.fromJSON(object.settings) : undefined,
+    };
+  },
+
+  toJSON(message: SetModeResponse): unknown {
+    const obj: any = {};
+    if (message.previousMode !== undefined) {
+      obj.previousMode = modeToJSON(message.previousMode);
+    }
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.generation !== undefined) {
+      obj.generation = Math.round(message.generation);
+    }
+    if (message.settings !== undefined) {
+      obj.settings = SessionSettings.toJSON(message.settings);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetModeResponse>): SetModeResponse {
+    return SetModeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetModeResponse>): SetModeResponse {
+    const message = createBaseSetModeResponse();
+    message.previousMode = object.previousMode ?? 0;
+    message.mode = object.mode ?? 0;
+    message.generation = object.generation ?? 0;
+    message.settings = (object.settings !== undefined && object.settings !== null)
+      ? SessionSettings.fromPartial(object.settings)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSessionSettings(): SessionSettings {
+  return { mode: 0, pace: "", shape: 0, replayTurns: undefined };
+}
+
+export const SessionSettings: MessageFns<SessionSettings> = {
+  encode(message: SessionSettings, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.mode !== 0) {
+      writer.uint32(8).int32(message.mode);
+    }
+    if (message.pace !== "") {
+      writer.uint32(18).string(message.pace);
+    }
+    if (message.shape !== 0) {
+      writer.uint32(24).int32(message.shape);
+    }
+    if (message.replayTurns !== undefined) {
+      writer.uint32(32).int64(message.replayTurns);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SessionSettings {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSessionSettings();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pace = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.shape = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.replayTurns = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SessionSettings {
+    return {
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      pace: isSet(object.pace) ? globalThis.String(object.pace) : "",
+      shape: isSet(object.shape) ? shapeFromJSON(object.shape) : 0,
+      replayTurns: isSet(object.replayTurns)
+        ? globalThis.Number(object.replayTurns)
+        : isSet(object.replay_turns)
+        ? globalThis.Number(object.replay_turns)
+        : undefined,
+    };
+  },
+
+  toJSON(message: SessionSettings): unknown {
+    const obj: any = {};
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.pace !== undefined) {
+      obj.pace = message.pace;
+    }
+    if (message.shape !== undefined) {
+      obj.shape = shapeToJSON(message.shape);
+    }
+    if (message.replayTurns !== undefined) {
+      obj.replayTurns = Math.round(message.replayTurns);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SessionSettings>): SessionSettings {
+    return SessionSettings.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SessionSettings>): SessionSettings {
+    const message = createBaseSessionSettings();
+    message.mode = object.mode ?? 0;
+    message.pace = object.pace ?? "";
+    message.shape = object.shape ?? 0;
+    message.replayTurns = object.replayTurns ?? undefined;
+    return message;
+  },
+};
+
+function createBaseLoadTapeRequest(): LoadTapeRequest {
+  return { file: "" };
+}
+
+export const LoadTapeRequest: MessageFns<LoadTapeRequest> = {
+  encode(message: LoadTapeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== "") {
+      writer.uint32(10).string(message.file);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LoadTapeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoadTapeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LoadTapeRequest {
+    return { file: isSet(object.file) ? globalThis.String(object.file) : "" };
+  },
+
+  toJSON(message: LoadTapeRequest): unknown {
+    const obj: any = {};
+    if (message.file !== undefined) {
+      obj.file = message.file;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LoadTapeRequest>): LoadTapeRequest {
+    return LoadTapeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LoadTapeRequest>): LoadTapeRequest {
+    const message = createBaseLoadTapeRequest();
+    message.file = object.file ?? "";
+    return message;
+  },
+};
+
+function createBaseLoadTapeResponse(): LoadTapeResponse {
+  return { event: undefined };
+}
+
+export const LoadTapeResponse: MessageFns<LoadTapeResponse> = {
+  encode(message: LoadTapeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.event?.$case) {
+      case "progress":
+        LoadProgress.encode(message.event.value, writer.uint32(10).fork()).join();
+        break;
+      case "loaded":
+        TapeLoaded.encode(message.event.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LoadTapeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoadTapeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.event = { $case: "progress", value: LoadProgress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.event = { $case: "loaded", value: TapeLoaded.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LoadTapeResponse {
+    return {
+      event: isSet(object.progress)
+        ? { $case: "progress", value: LoadProgress.fromJSON(object.progress) }
+        : isSet(object.loaded)
+        ? { $case: "loaded", value: TapeLoaded.fromJSON(object.loaded) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: LoadTapeResponse): unknown {
+    const obj: any = {};
+    if (message.event?.$case === "progress") {
+      obj.progress = LoadProgress.toJSON(message.event.value);
+    } else if (message.event?.$case === "loaded") {
+      obj.loaded = TapeLoaded.toJSON(message.event.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LoadTapeResponse>): LoadTapeResponse {
+    return LoadTapeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LoadTapeResponse>): LoadTapeResponse {
+    const message = createBaseLoadTapeResponse();
+    switch (object.event?.$case) {
+      case "progress": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "progress", value: LoadProgress.fromPartial(object.event.value) };
+        }
+        break;
+      }
+      case "loaded": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "loaded", value: TapeLoaded.fromPartial(object.event.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseLoadProgress(): LoadProgress {
+  return { doneBytes: 0, totalBytes: 0 };
+}
+
+export const LoadProgress: MessageFns<LoadProgress> = {
+  encode(message: LoadProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.doneBytes !== 0) {
+      writer.uint32(8).int64(message.doneBytes);
+    }
+    if (message.totalBytes !== 0) {
+      writer.uint32(16).int64(message.totalBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LoadProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoadProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.doneBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.totalBytes = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LoadProgress {
+    return {
+      doneBytes: isSet(object.doneBytes)
+        ? globalThis.Number(object.doneBytes)
+        : isSet(object.done_bytes)
+        ? globalThis.Number(object.done_bytes)
+        : 0,
+      totalBytes: isSet(object.totalBytes)
+        ? globalThis.Number(object.totalBytes)
+        : isSet(object.total_bytes)
+        ? globalThis.Number(object.total_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: LoadProgress): unknown {
+    const obj: any = {};
+    if (message.doneBytes !== undefined) {
+      obj.doneBytes = Math.round(message.doneBytes);
+    }
+    if (message.totalBytes !== undefined) {
+      obj.totalBytes = Math.round(message.totalBytes);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LoadProgress>): LoadProgress {
+    return LoadProgress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LoadProgress>): LoadProgress {
+    const message = createBaseLoadProgress();
+    message.doneBytes = object.doneBytes ?? 0;
+    message.totalBytes = object.totalBytes ?? 0;
+    return message;
+  },
+};
+
+function createBaseTapeLoaded(): TapeLoaded {
+  return { replay: undefined, mode: 0, generation: 0 };
+}
+
+export const TapeLoaded: MessageFns<TapeLoaded> = {
+  encode(message: TapeLoaded, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.replay !== undefined) {
+      ReplayStatus.encode(message.replay, writer.uint32(10).fork()).join();
+    }
+    if (message.mode !== 0) {
+      writer.uint32(16).int32(message.mode);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(24).int64(message.generation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TapeLoaded {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTapeLoaded();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.replay = ReplayStatus.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TapeLoaded {
+    return {
+      replay: isSet(object.replay) ? ReplayStatus.fromJSON(object.replay) : undefined,
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      generation: isSet(object.generation) ? globalThis.Number(object.generation) : 0,
+    };
+  },
+
+  toJSON(message: TapeLoaded): unknown {
+    const obj: any = {};
+    if (message.replay !== undefined) {
+      obj.replay = ReplayStatus.toJSON(message.replay);
+    }
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.generation !== undefined) {
+      obj.generation = Math.round(message.generation);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TapeLoaded>): TapeLoaded {
+    return TapeLoaded.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TapeLoaded>): TapeLoaded {
+    const message = createBaseTapeLoaded();
+    message.replay = (object.replay !== undefined && object.replay !== null)
+      ? ReplayStatus.fromPartial(object.replay)
+      : undefined;
+    message.mode = object.mode ?? 0;
+    message.generation = object.generation ?? 0;
+    return message;
+  },
+};
+
+function createBaseUnloadTapeRequest(): UnloadTapeRequest {
+  return {};
+}
+
+export const UnloadTapeRequest: MessageFns<UnloadTapeRequest> = {
+  encode(_: UnloadTapeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnloadTapeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnloadTapeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): UnloadTapeRequest {
+    return {};
+  },
+
+  toJSON(_: UnloadTapeRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnloadTapeRequest>): UnloadTapeRequest {
+    return UnloadTapeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<UnloadTapeRequest>): UnloadTapeRequest {
+    const message = createBaseUnloadTapeRequest();
+    return message;
+  },
+};
+
+function createBaseUnloadTapeResponse(): UnloadTapeResponse {
+  return { file: "", mode: 0, generation: 0 };
+}
+
+export const UnloadTapeResponse: MessageFns<UnloadTapeResponse> = {
+  encode(message: UnloadTapeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== "") {
+      writer.uint32(10).string(message.file);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(16).int32(message.mode);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(24).int64(message.generation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnloadTapeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnloadTapeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnloadTapeResponse {
+    return {
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+      mode: isSet(object.mode) ? modeFromJSON(object.mode) : 0,
+      generation: isSet(object.generation) ? globalThis.Number(object.generation) : 0,
+    };
+  },
+
+  toJSON(message: UnloadTapeResponse): unknown {
+    const obj: any = {};
+    if (message.file !== undefined) {
+      obj.file = message.file;
+    }
+    if (message.mode !== undefined) {
+      obj.mode = modeToJSON(message.mode);
+    }
+    if (message.generation !== undefined) {
+      obj.generation = Math.round(message.generation);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnloadTapeResponse>): UnloadTapeResponse {
+    return UnloadTapeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UnloadTapeResponse>): UnloadTapeResponse {
+    const message = createBaseUnloadTapeResponse();
+    message.file = object.file ?? "";
+    message.mode = object.mode ?? 0;
+    message.generation = object.generation ?? 0;
+    return message;
+  },
+};
+
+function createBaseRotateRecordingRequest(): RotateRecordingRequest {
+  return {};
+}
+
+export const RotateRecordingRequest: MessageFns<RotateRecordingRequest> = {
+  encode(_: RotateRecordingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RotateRecordingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRotateRecordingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RotateRecordingRequest {
+    return {};
+  },
+
+  toJSON(_: RotateRecordingRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RotateRecordingRequest>): RotateRecordingRequest {
+    return RotateRecordingRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RotateRecordingRequest>): RotateRecordingRequest {
+    const message = createBaseRotateRecordingRequest();
+    return message;
+  },
+};
+
+function createBaseRotateRecordingResponse(): RotateRecordingResponse {
+  return { closed: undefined, current: undefined };
+}
+
+export const RotateRecordingResponse: MessageFns<RotateRecordingResponse> = {
+  encode(message: RotateRecordingResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.closed !== undefined) {
+      RecordingPart.encode(message.closed, writer.uint32(10).fork()).join();
+    }
+    if (message.current !== undefined) {
+      RecordingPart.encode(message.current, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RotateRecordingResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRotateRecordingResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.closed = RecordingPart.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.current = RecordingPart.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RotateRecordingResponse {
+    return {
+      closed: isSet(object.closed) ? RecordingPart.fromJSON(object.closed) : undefined,
+      current: isSet(object.current) ? RecordingPart.fromJSON(object.current) : undefined,
+    };
+  },
+
+  toJSON(message: RotateRecordingResponse): unknown {
+    const obj: any = {};
+    if (message.closed !== undefined) {
+      obj.closed = RecordingPart.toJSON(message.closed);
+    }
+    if (message.current !== undefined) {
+      obj.current = RecordingPart.toJSON(message.current);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RotateRecordingResponse>): RotateRecordingResponse {
+    return RotateRecordingResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RotateRecordingResponse>): RotateRecordingResponse {
+    const message = createBaseRotateRecordingResponse();
+    message.closed = (object.closed !== undefined && object.closed !== null)
+      ? RecordingPart.fromPartial(object.closed)
+      : undefined;
+    message.current = (object.current !== undefined && object.current !== null)
+      ? RecordingPart.fromPartial(object.current)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRecordingPart(): RecordingPart {
+  return { file: "", records: 0, part: 0 };
+}
+
+export const RecordingPart: MessageFns<RecordingPart> = {
+  encode(message: RecordingPart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== "") {
+      writer.uint32(10).string(message.file);
+    }
+    if (message.records !== 0) {
+      writer.uint32(16).int64(message.records);
+    }
+    if (message.part !== 0) {
+      writer.uint32(24).int64(message.part);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecordingPart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecordingPart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.records = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.part = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RecordingPart {
+    return {
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+      records: isSet(object.records) ? globalThis.Number(object.records) : 0,
+      part: isSet(object.part) ? globalThis.Number(object.part) : 0,
+    };
+  },
+
+  toJSON(message: RecordingPart): unknown {
+    const obj: any = {};
+    if (message.file !== undefined) {
+      obj.file = message.file;
+    }
+    if (message.records !== undefined) {
+      obj.records = Math.round(message.records);
+    }
+    if (message.part !== undefined) {
+      obj.part = Math.round(message.part);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RecordingPart>): RecordingPart {
+    return RecordingPart.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RecordingPart>): RecordingPart {
+    const message = createBaseRecordingPart();
+    message.file = object.file ?? "";
+    message.records = object.records ?? 0;
+    message.part = object.part ?? 0;
     return message;
   },
 };
@@ -4939,6 +6576,726 @@ export const FlushRecordingResponse: MessageFns<FlushRecordingResponse> = {
   },
 };
 
+function createBasePauseAdmissionRequest(): PauseAdmissionRequest {
+  return { policy: 0, scope: undefined };
+}
+
+export const PauseAdmissionRequest: MessageFns<PauseAdmissionRequest> = {
+  encode(message: PauseAdmissionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policy !== 0) {
+      writer.uint32(8).int32(message.policy);
+    }
+    if (message.scope !== undefined) {
+      AdmissionScope.encode(message.scope, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PauseAdmissionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePauseAdmissionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.policy = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.scope = AdmissionScope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PauseAdmissionRequest {
+    return {
+      policy: isSet(object.policy) ? admissionPolicyFromJSON(object.policy) : 0,
+      scope: isSet(object.scope) ? AdmissionScope.fromJSON(object.scope) : undefined,
+    };
+  },
+
+  toJSON(message: PauseAdmissionRequest): unknown {
+    const obj: any = {};
+    if (message.policy !== undefined) {
+      obj.policy = admissionPolicyToJSON(message.policy);
+    }
+    if (message.scope !== undefined) {
+      obj.scope = AdmissionScope.toJSON(message.scope);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PauseAdmissionRequest>): PauseAdmissionRequest {
+    return PauseAdmissionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PauseAdmissionRequest>): PauseAdmissionRequest {
+    const message = createBasePauseAdmissionRequest();
+    message.policy = object.policy ?? 0;
+    message.scope = (object.scope !== undefined && object.scope !== null)
+      ? AdmissionScope.fromPartial(object.scope)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseAdmissionScope(): AdmissionScope {
+  return { upstream: "", model: "" };
+}
+
+export const AdmissionScope: MessageFns<AdmissionScope> = {
+  encode(message: AdmissionScope, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.upstream !== "") {
+      writer.uint32(10).string(message.upstream);
+    }
+    if (message.model !== "") {
+      writer.uint32(18).string(message.model);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdmissionScope {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdmissionScope();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.upstream = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AdmissionScope {
+    return {
+      upstream: isSet(object.upstream) ? globalThis.String(object.upstream) : "",
+      model: isSet(object.model) ? globalThis.String(object.model) : "",
+    };
+  },
+
+  toJSON(message: AdmissionScope): unknown {
+    const obj: any = {};
+    if (message.upstream !== undefined) {
+      obj.upstream = message.upstream;
+    }
+    if (message.model !== undefined) {
+      obj.model = message.model;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AdmissionScope>): AdmissionScope {
+    return AdmissionScope.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AdmissionScope>): AdmissionScope {
+    const message = createBaseAdmissionScope();
+    message.upstream = object.upstream ?? "";
+    message.model = object.model ?? "";
+    return message;
+  },
+};
+
+function createBaseAdmissionPause(): AdmissionPause {
+  return { policy: 0, scope: undefined };
+}
+
+export const AdmissionPause: MessageFns<AdmissionPause> = {
+  encode(message: AdmissionPause, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policy !== 0) {
+      writer.uint32(8).int32(message.policy);
+    }
+    if (message.scope !== undefined) {
+      AdmissionScope.encode(message.scope, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdmissionPause {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdmissionPause();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.policy = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.scope = AdmissionScope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AdmissionPause {
+    return {
+      policy: isSet(object.policy) ? admissionPolicyFromJSON(object.policy) : 0,
+      scope: isSet(object.scope) ? AdmissionScope.fromJSON(object.scope) : undefined,
+    };
+  },
+
+  toJSON(message: AdmissionPause): unknown {
+    const obj: any = {};
+    if (message.policy !== undefined) {
+      obj.policy = admissionPolicyToJSON(message.policy);
+    }
+    if (message.scope !== undefined) {
+      obj.scope = AdmissionScope.toJSON(message.scope);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AdmissionPause>): AdmissionPause {
+    return AdmissionPause.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AdmissionPause>): AdmissionPause {
+    const message = createBaseAdmissionPause();
+    message.policy = object.policy ?? 0;
+    message.scope = (object.scope !== undefined && object.scope !== null)
+      ? AdmissionScope.fromPartial(object.scope)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePauseAdmissionResponse(): PauseAdmissionResponse {
+  return { pauses: [], inFlight: 0, held: 0, aborted: 0 };
+}
+
+export const PauseAdmissionResponse: MessageFns<PauseAdmissionResponse> = {
+  encode(message: PauseAdmissionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.pauses) {
+      AdmissionPause.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.inFlight !== 0) {
+      writer.uint32(16).int64(message.inFlight);
+    }
+    if (message.held !== 0) {
+      writer.uint32(24).int64(message.held);
+    }
+    if (message.aborted !== 0) {
+      writer.uint32(32).int64(message.aborted);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PauseAdmissionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePauseAdmissionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pauses.push(AdmissionPause.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inFlight = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.held = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.aborted = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PauseAdmissionResponse {
+    return {
+      pauses: globalThis.Array.isArray(object?.pauses) ? object.pauses.map((e: any) => AdmissionPause.fromJSON(e)) : [],
+      inFlight: isSet(object.inFlight)
+        ? globalThis.Number(object.inFlight)
+        : isSet(object.in_flight)
+        ? globalThis.Number(object.in_flight)
+        : 0,
+      held: isSet(object.held) ? globalThis.Number(object.held) : 0,
+      aborted: isSet(object.aborted) ? globalThis.Number(object.aborted) : 0,
+    };
+  },
+
+  toJSON(message: PauseAdmissionResponse): unknown {
+    const obj: any = {};
+    if (message.pauses?.length) {
+      obj.pauses = message.pauses.map((e) => AdmissionPause.toJSON(e));
+    }
+    if (message.inFlight !== undefined) {
+      obj.inFlight = Math.round(message.inFlight);
+    }
+    if (message.held !== undefined) {
+      obj.held = Math.round(message.held);
+    }
+    if (message.aborted !== undefined) {
+      obj.aborted = Math.round(message.aborted);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PauseAdmissionResponse>): PauseAdmissionResponse {
+    return PauseAdmissionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PauseAdmissionResponse>): PauseAdmissionResponse {
+    const message = createBasePauseAdmissionResponse();
+    message.pauses = object.pauses?.map((e) => AdmissionPause.fromPartial(e)) || [];
+    message.inFlight = object.inFlight ?? 0;
+    message.held = object.held ?? 0;
+    message.aborted = object.aborted ?? 0;
+    return message;
+  },
+};
+
+function createBaseResumeAdmissionRequest(): ResumeAdmissionRequest {
+  return { scope: undefined };
+}
+
+export const ResumeAdmissionRequest: MessageFns<ResumeAdmissionRequest> = {
+  encode(message: ResumeAdmissionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.scope !== undefined) {
+      AdmissionScope.encode(message.scope, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeAdmissionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeAdmissionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.scope = AdmissionScope.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResumeAdmissionRequest {
+    return { scope: isSet(object.scope) ? AdmissionScope.fromJSON(object.scope) : undefined };
+  },
+
+  toJSON(message: ResumeAdmissionRequest): unknown {
+    const obj: any = {};
+    if (message.scope !== undefined) {
+      obj.scope = AdmissionScope.toJSON(message.scope);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ResumeAdmissionRequest>): ResumeAdmissionRequest {
+    return ResumeAdmissionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeAdmissionRequest>): ResumeAdmissionRequest {
+    const message = createBaseResumeAdmissionRequest();
+    message.scope = (object.scope !== undefined && object.scope !== null)
+      ? AdmissionScope.fromPartial(object.scope)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseResumeAdmissionResponse(): ResumeAdmissionResponse {
+  return { pauses: [], inFlight: 0, held: 0 };
+}
+
+export const ResumeAdmissionResponse: MessageFns<ResumeAdmissionResponse> = {
+  encode(message: ResumeAdmissionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.pauses) {
+      AdmissionPause.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.inFlight !== 0) {
+      writer.uint32(16).int64(message.inFlight);
+    }
+    if (message.held !== 0) {
+      writer.uint32(24).int64(message.held);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeAdmissionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeAdmissionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pauses.push(AdmissionPause.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inFlight = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.held = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResumeAdmissionResponse {
+    return {
+      pauses: globalThis.Array.isArray(object?.pauses) ? object.pauses.map((e: any) => AdmissionPause.fromJSON(e)) : [],
+      inFlight: isSet(object.inFlight)
+        ? globalThis.Number(object.inFlight)
+        : isSet(object.in_flight)
+        ? globalThis.Number(object.in_flight)
+        : 0,
+      held: isSet(object.held) ? globalThis.Number(object.held) : 0,
+    };
+  },
+
+  toJSON(message: ResumeAdmissionResponse): unknown {
+    const obj: any = {};
+    if (message.pauses?.length) {
+      obj.pauses = message.pauses.map((e) => AdmissionPause.toJSON(e));
+    }
+    if (message.inFlight !== undefined) {
+      obj.inFlight = Math.round(message.inFlight);
+    }
+    if (message.held !== undefined) {
+      obj.held = Math.round(message.held);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ResumeAdmissionResponse>): ResumeAdmissionResponse {
+    return ResumeAdmissionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeAdmissionResponse>): ResumeAdmissionResponse {
+    const message = createBaseResumeAdmissionResponse();
+    message.pauses = object.pauses?.map((e) => AdmissionPause.fromPartial(e)) || [];
+    message.inFlight = object.inFlight ?? 0;
+    message.held = object.held ?? 0;
+    return message;
+  },
+};
+
+function createBaseSetPolicyVersionRequest(): SetPolicyVersionRequest {
+  return { policyVersion: "" };
+}
+
+export const SetPolicyVersionRequest: MessageFns<SetPolicyVersionRequest> = {
+  encode(message: SetPolicyVersionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policyVersion !== "") {
+      writer.uint32(10).string(message.policyVersion);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetPolicyVersionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetPolicyVersionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.policyVersion = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetPolicyVersionRequest {
+    return {
+      policyVersion: isSet(object.policyVersion)
+        ? globalThis.String(object.policyVersion)
+        : isSet(object.policy_version)
+        ? globalThis.String(object.policy_version)
+        : "",
+    };
+  },
+
+  toJSON(message: SetPolicyVersionRequest): unknown {
+    const obj: any = {};
+    if (message.policyVersion !== undefined) {
+      obj.policyVersion = message.policyVersion;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetPolicyVersionRequest>): SetPolicyVersionRequest {
+    return SetPolicyVersionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetPolicyVersionRequest>): SetPolicyVersionRequest {
+    const message = createBaseSetPolicyVersionRequest();
+    message.policyVersion = object.policyVersion ?? "";
+    return message;
+  },
+};
+
+function createBaseSetPolicyVersionResponse(): SetPolicyVersionResponse {
+  return { policyVersion: "", previousPolicyVersion: "" };
+}
+
+export const SetPolicyVersionResponse: MessageFns<SetPolicyVersionResponse> = {
+  encode(message: SetPolicyVersionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policyVersion !== "") {
+      writer.uint32(10).string(message.policyVersion);
+    }
+    if (message.previousPolicyVersion !== "") {
+      writer.uint32(18).string(message.previousPolicyVersion);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetPolicyVersionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetPolicyVersionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.policyVersion = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.previousPolicyVersion = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetPolicyVersionResponse {
+    return {
+      policyVersion: isSet(object.policyVersion)
+        ? globalThis.String(object.policyVersion)
+        : isSet(object.policy_version)
+        ? globalThis.String(object.policy_version)
+        : "",
+      previousPolicyVersion: isSet(object.previousPolicyVersion)
+        ? globalThis.String(object.previousPolicyVersion)
+        : isSet(object.previous_policy_version)
+        ? globalThis.String(object.previous_policy_version)
+        : "",
+    };
+  },
+
+  toJSON(message: SetPolicyVersionResponse): unknown {
+    const obj: any = {};
+    if (message.policyVersion !== undefined) {
+      obj.policyVersion = message.policyVersion;
+    }
+    if (message.previousPolicyVersion !== undefined) {
+      obj.previousPolicyVersion = message.previousPolicyVersion;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetPolicyVersionResponse>): SetPolicyVersionResponse {
+    return SetPolicyVersionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetPolicyVersionResponse>): SetPolicyVersionResponse {
+    const message = createBaseSetPolicyVersionResponse();
+    message.policyVersion = object.policyVersion ?? "";
+    message.previousPolicyVersion = object.previousPolicyVersion ?? "";
+    return message;
+  },
+};
+
 function createBaseListUpstreamsRequest(): ListUpstreamsRequest {
   return { pageSize: 0, pageToken: "" };
 }
@@ -7237,6 +9594,96 @@ export const ControlServiceService = {
     responseDeserialize: (value: Buffer): ForkCursorResponse => ForkCursorResponse.decode(value),
   },
   /**
+   * Serves in another mode: all sessions that have none of their own, or one session. Also opens the
+   * files that the mode needs. Answers once every lane has acknowledged it: what is accepted after the
+   * answer is served in the new mode, what was accepted before keeps its own to its end.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: mode is unspecified although no setting of a session is given, or unknown;
+   *   session, pace, shape or replay_turns cannot be; settings come without a session, or with clear.
+   * - NOT_FOUND: there is no such replay file.
+   * - FAILED_PRECONDITION: the mode lacks an upstream or a file; both files are one recording; the
+   *   recording cannot be written, or another process writes it.
+   * - ABORTED: expected_generation is not the generation: somebody else has switched.
+   * - RESOURCE_EXHAUSTED: too many sessions have settings of their own.
+   * - DATA_LOSS: the replay file cannot be read.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  setMode: {
+    path: "/rolltape.control.v1.ControlService/SetMode" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetModeRequest): Buffer => Buffer.from(SetModeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetModeRequest => SetModeRequest.decode(value),
+    responseSerialize: (value: SetModeResponse): Buffer => Buffer.from(SetModeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SetModeResponse => SetModeResponse.decode(value),
+  },
+  /**
+   * Reads a recording and answers from it from then on, in modes that replay; the one before is left,
+   * also where it is the same file, and what had been used of it is forgotten. Tells how far it is,
+   * then what was reached, and ends. One load after the other; switches of modes go on meanwhile. If
+   * the caller leaves while the recording is read, it is left unused and all stays as it was.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: file is empty.
+   * - NOT_FOUND: there is no such file, or no tape in the folder.
+   * - FAILED_PRECONDITION: it is the recording that is written.
+   * - DATA_LOSS: it cannot be read.
+   * - RESOURCE_EXHAUSTED: too many loads are waiting already.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  loadTape: {
+    path: "/rolltape.control.v1.ControlService/LoadTape" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: LoadTapeRequest): Buffer => Buffer.from(LoadTapeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): LoadTapeRequest => LoadTapeRequest.decode(value),
+    responseSerialize: (value: LoadTapeResponse): Buffer => Buffer.from(LoadTapeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): LoadTapeResponse => LoadTapeResponse.decode(value),
+  },
+  /**
+   * Answers from no recording any more, once running answers have been given. Waits for a load that
+   * is under way.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is loaded, or a mode that is in force, of the process or of a
+   *   session, answers from it; switch first.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  unloadTape: {
+    path: "/rolltape.control.v1.ControlService/UnloadTape" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UnloadTapeRequest): Buffer => Buffer.from(UnloadTapeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UnloadTapeRequest => UnloadTapeRequest.decode(value),
+    responseSerialize: (value: UnloadTapeResponse): Buffer => Buffer.from(UnloadTapeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UnloadTapeResponse => UnloadTapeResponse.decode(value),
+  },
+  /**
+   * Closes the part that is written and begins the next: no exchange is lost, none is in both. What
+   * had ended when the call came is in the closed file.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is recorded.
+   * - UNAVAILABLE: the tape or the file cannot be written now, and the part goes on; or a lane died
+   *   and has no successor.
+   */
+  rotateRecording: {
+    path: "/rolltape.control.v1.ControlService/RotateRecording" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RotateRecordingRequest): Buffer =>
+      Buffer.from(RotateRecordingRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RotateRecordingRequest => RotateRecordingRequest.decode(value),
+    responseSerialize: (value: RotateRecordingResponse): Buffer =>
+      Buffer.from(RotateRecordingResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RotateRecordingResponse => RotateRecordingResponse.decode(value),
+  },
+  /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
    * safely as the durability asks for, and has its record in the file. Exchanges that are still
    * running are not waited for.
@@ -7257,6 +9704,71 @@ export const ControlServiceService = {
     responseSerialize: (value: FlushRecordingResponse): Buffer =>
       Buffer.from(FlushRecordingResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): FlushRecordingResponse => FlushRecordingResponse.decode(value),
+  },
+  /**
+   * Pauses admission: no new request goes to an upstream, all of them or those in a scope, until it is
+   * resumed. Requests that are answered from a recording are not concerned. Pauses of several scopes
+   * hold side by side; one of the same scope takes the other's place.
+   *
+   * Status codes:
+   * - OK: the pause holds in every lane, and what the policy asks for has been done.
+   * - INVALID_ARGUMENT: policy is unspecified or unknown, or scope cannot be.
+   * - NOT_FOUND: the scope's upstream is none that is configured.
+   * - DEADLINE_EXCEEDED: what is in flight did not end in time (ADMISSION_POLICY_DRAIN); the pause
+   *   stays, as it does when the caller leaves.
+   * - RESOURCE_EXHAUSTED: too many pauses hold, or too many drains wait.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  pauseAdmission: {
+    path: "/rolltape.control.v1.ControlService/PauseAdmission" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PauseAdmissionRequest): Buffer =>
+      Buffer.from(PauseAdmissionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PauseAdmissionRequest => PauseAdmissionRequest.decode(value),
+    responseSerialize: (value: PauseAdmissionResponse): Buffer =>
+      Buffer.from(PauseAdmissionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PauseAdmissionResponse => PauseAdmissionResponse.decode(value),
+  },
+  /**
+   * Takes back the pause of a scope, or all pauses. What is held by no other pause goes on.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: scope cannot be.
+   * - NOT_FOUND: there is no pause of that scope.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  resumeAdmission: {
+    path: "/rolltape.control.v1.ControlService/ResumeAdmission" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ResumeAdmissionRequest): Buffer =>
+      Buffer.from(ResumeAdmissionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ResumeAdmissionRequest => ResumeAdmissionRequest.decode(value),
+    responseSerialize: (value: ResumeAdmissionResponse): Buffer =>
+      Buffer.from(ResumeAdmissionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ResumeAdmissionResponse => ResumeAdmissionResponse.decode(value),
+  },
+  /**
+   * Stamps every request that goes to an upstream from now on with a policy version. A request that
+   * was held is stamped when it goes. Answers once every lane does so.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: policy_version is longer than 256 bytes or has a control character.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  setPolicyVersion: {
+    path: "/rolltape.control.v1.ControlService/SetPolicyVersion" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetPolicyVersionRequest): Buffer =>
+      Buffer.from(SetPolicyVersionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetPolicyVersionRequest => SetPolicyVersionRequest.decode(value),
+    responseSerialize: (value: SetPolicyVersionResponse): Buffer =>
+      Buffer.from(SetPolicyVersionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SetPolicyVersionResponse => SetPolicyVersionResponse.decode(value),
   },
   /**
    * The upstreams that the configuration names, with what goes on at each.
@@ -7457,6 +9969,62 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
    */
   forkCursor: handleUnaryCall<ForkCursorRequest, ForkCursorResponse>;
   /**
+   * Serves in another mode: all sessions that have none of their own, or one session. Also opens the
+   * files that the mode needs. Answers once every lane has acknowledged it: what is accepted after the
+   * answer is served in the new mode, what was accepted before keeps its own to its end.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: mode is unspecified although no setting of a session is given, or unknown;
+   *   session, pace, shape or replay_turns cannot be; settings come without a session, or with clear.
+   * - NOT_FOUND: there is no such replay file.
+   * - FAILED_PRECONDITION: the mode lacks an upstream or a file; both files are one recording; the
+   *   recording cannot be written, or another process writes it.
+   * - ABORTED: expected_generation is not the generation: somebody else has switched.
+   * - RESOURCE_EXHAUSTED: too many sessions have settings of their own.
+   * - DATA_LOSS: the replay file cannot be read.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  setMode: handleUnaryCall<SetModeRequest, SetModeResponse>;
+  /**
+   * Reads a recording and answers from it from then on, in modes that replay; the one before is left,
+   * also where it is the same file, and what had been used of it is forgotten. Tells how far it is,
+   * then what was reached, and ends. One load after the other; switches of modes go on meanwhile. If
+   * the caller leaves while the recording is read, it is left unused and all stays as it was.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: file is empty.
+   * - NOT_FOUND: there is no such file, or no tape in the folder.
+   * - FAILED_PRECONDITION: it is the recording that is written.
+   * - DATA_LOSS: it cannot be read.
+   * - RESOURCE_EXHAUSTED: too many loads are waiting already.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  loadTape: handleServerStreamingCall<LoadTapeRequest, LoadTapeResponse>;
+  /**
+   * Answers from no recording any more, once running answers have been given. Waits for a load that
+   * is under way.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is loaded, or a mode that is in force, of the process or of a
+   *   session, answers from it; switch first.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  unloadTape: handleUnaryCall<UnloadTapeRequest, UnloadTapeResponse>;
+  /**
+   * Closes the part that is written and begins the next: no exchange is lost, none is in both. What
+   * had ended when the call came is in the closed file.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is recorded.
+   * - UNAVAILABLE: the tape or the file cannot be written now, and the part goes on; or a lane died
+   *   and has no successor.
+   */
+  rotateRecording: handleUnaryCall<RotateRecordingRequest, RotateRecordingResponse>;
+  /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
    * safely as the durability asks for, and has its record in the file. Exchanges that are still
    * running are not waited for.
@@ -7468,6 +10036,41 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
    * - UNAVAILABLE: the tape or the records cannot be written now, or a lane died meanwhile.
    */
   flushRecording: handleUnaryCall<FlushRecordingRequest, FlushRecordingResponse>;
+  /**
+   * Pauses admission: no new request goes to an upstream, all of them or those in a scope, until it is
+   * resumed. Requests that are answered from a recording are not concerned. Pauses of several scopes
+   * hold side by side; one of the same scope takes the other's place.
+   *
+   * Status codes:
+   * - OK: the pause holds in every lane, and what the policy asks for has been done.
+   * - INVALID_ARGUMENT: policy is unspecified or unknown, or scope cannot be.
+   * - NOT_FOUND: the scope's upstream is none that is configured.
+   * - DEADLINE_EXCEEDED: what is in flight did not end in time (ADMISSION_POLICY_DRAIN); the pause
+   *   stays, as it does when the caller leaves.
+   * - RESOURCE_EXHAUSTED: too many pauses hold, or too many drains wait.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  pauseAdmission: handleUnaryCall<PauseAdmissionRequest, PauseAdmissionResponse>;
+  /**
+   * Takes back the pause of a scope, or all pauses. What is held by no other pause goes on.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: scope cannot be.
+   * - NOT_FOUND: there is no pause of that scope.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  resumeAdmission: handleUnaryCall<ResumeAdmissionRequest, ResumeAdmissionResponse>;
+  /**
+   * Stamps every request that goes to an upstream from now on with a policy version. A request that
+   * was held is stamped when it goes. Answers once every lane does so.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: policy_version is longer than 256 bytes or has a control character.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  setPolicyVersion: handleUnaryCall<SetPolicyVersionRequest, SetPolicyVersionResponse>;
   /**
    * The upstreams that the configuration names, with what goes on at each.
    *
@@ -7784,6 +10387,109 @@ export interface ControlServiceClient extends Client {
     callback: (error: ServiceError | null, response: ForkCursorResponse) => void,
   ): ClientUnaryCall;
   /**
+   * Serves in another mode: all sessions that have none of their own, or one session. Also opens the
+   * files that the mode needs. Answers once every lane has acknowledged it: what is accepted after the
+   * answer is served in the new mode, what was accepted before keeps its own to its end.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: mode is unspecified although no setting of a session is given, or unknown;
+   *   session, pace, shape or replay_turns cannot be; settings come without a session, or with clear.
+   * - NOT_FOUND: there is no such replay file.
+   * - FAILED_PRECONDITION: the mode lacks an upstream or a file; both files are one recording; the
+   *   recording cannot be written, or another process writes it.
+   * - ABORTED: expected_generation is not the generation: somebody else has switched.
+   * - RESOURCE_EXHAUSTED: too many sessions have settings of their own.
+   * - DATA_LOSS: the replay file cannot be read.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  setMode(
+    request: SetModeRequest,
+    callback: (error: ServiceError | null, response: SetModeResponse) => void,
+  ): ClientUnaryCall;
+  setMode(
+    request: SetModeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SetModeResponse) => void,
+  ): ClientUnaryCall;
+  setMode(
+    request: SetModeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SetModeResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Reads a recording and answers from it from then on, in modes that replay; the one before is left,
+   * also where it is the same file, and what had been used of it is forgotten. Tells how far it is,
+   * then what was reached, and ends. One load after the other; switches of modes go on meanwhile. If
+   * the caller leaves while the recording is read, it is left unused and all stays as it was.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: file is empty.
+   * - NOT_FOUND: there is no such file, or no tape in the folder.
+   * - FAILED_PRECONDITION: it is the recording that is written.
+   * - DATA_LOSS: it cannot be read.
+   * - RESOURCE_EXHAUSTED: too many loads are waiting already.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  loadTape(request: LoadTapeRequest, options?: Partial<CallOptions>): ClientReadableStream<LoadTapeResponse>;
+  loadTape(
+    request: LoadTapeRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<LoadTapeResponse>;
+  /**
+   * Answers from no recording any more, once running answers have been given. Waits for a load that
+   * is under way.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is loaded, or a mode that is in force, of the process or of a
+   *   session, answers from it; switch first.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  unloadTape(
+    request: UnloadTapeRequest,
+    callback: (error: ServiceError | null, response: UnloadTapeResponse) => void,
+  ): ClientUnaryCall;
+  unloadTape(
+    request: UnloadTapeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UnloadTapeResponse) => void,
+  ): ClientUnaryCall;
+  unloadTape(
+    request: UnloadTapeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UnloadTapeResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Closes the part that is written and begins the next: no exchange is lost, none is in both. What
+   * had ended when the call came is in the closed file.
+   *
+   * Status codes:
+   * - OK
+   * - FAILED_PRECONDITION: nothing is recorded.
+   * - UNAVAILABLE: the tape or the file cannot be written now, and the part goes on; or a lane died
+   *   and has no successor.
+   */
+  rotateRecording(
+    request: RotateRecordingRequest,
+    callback: (error: ServiceError | null, response: RotateRecordingResponse) => void,
+  ): ClientUnaryCall;
+  rotateRecording(
+    request: RotateRecordingRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RotateRecordingResponse) => void,
+  ): ClientUnaryCall;
+  rotateRecording(
+    request: RotateRecordingRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RotateRecordingResponse) => void,
+  ): ClientUnaryCall;
+  /**
    * A barrier: when it answers, every exchange that was over before the call is on the tape, as
    * safely as the durability asks for, and has its record in the file. Exchanges that are still
    * running are not waited for.
@@ -7808,6 +10514,83 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: FlushRecordingResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Pauses admission: no new request goes to an upstream, all of them or those in a scope, until it is
+   * resumed. Requests that are answered from a recording are not concerned. Pauses of several scopes
+   * hold side by side; one of the same scope takes the other's place.
+   *
+   * Status codes:
+   * - OK: the pause holds in every lane, and what the policy asks for has been done.
+   * - INVALID_ARGUMENT: policy is unspecified or unknown, or scope cannot be.
+   * - NOT_FOUND: the scope's upstream is none that is configured.
+   * - DEADLINE_EXCEEDED: what is in flight did not end in time (ADMISSION_POLICY_DRAIN); the pause
+   *   stays, as it does when the caller leaves.
+   * - RESOURCE_EXHAUSTED: too many pauses hold, or too many drains wait.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  pauseAdmission(
+    request: PauseAdmissionRequest,
+    callback: (error: ServiceError | null, response: PauseAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  pauseAdmission(
+    request: PauseAdmissionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PauseAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  pauseAdmission(
+    request: PauseAdmissionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PauseAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Takes back the pause of a scope, or all pauses. What is held by no other pause goes on.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: scope cannot be.
+   * - NOT_FOUND: there is no pause of that scope.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  resumeAdmission(
+    request: ResumeAdmissionRequest,
+    callback: (error: ServiceError | null, response: ResumeAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  resumeAdmission(
+    request: ResumeAdmissionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ResumeAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  resumeAdmission(
+    request: ResumeAdmissionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ResumeAdmissionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Stamps every request that goes to an upstream from now on with a policy version. A request that
+   * was held is stamped when it goes. Answers once every lane does so.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: policy_version is longer than 256 bytes or has a control character.
+   * - UNAVAILABLE: a lane died and has no successor.
+   */
+  setPolicyVersion(
+    request: SetPolicyVersionRequest,
+    callback: (error: ServiceError | null, response: SetPolicyVersionResponse) => void,
+  ): ClientUnaryCall;
+  setPolicyVersion(
+    request: SetPolicyVersionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SetPolicyVersionResponse) => void,
+  ): ClientUnaryCall;
+  setPolicyVersion(
+    request: SetPolicyVersionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SetPolicyVersionResponse) => void,
   ): ClientUnaryCall;
   /**
    * The upstreams that the configuration names, with what goes on at each.
