@@ -4,7 +4,6 @@
 import type { StoredRecord } from '../trajectory/jsonl.ts'
 import type { IgnoreRules } from './canonical.ts'
 import { NO_KEY, canonicalKeyOf, keyHead, rawKey } from './key.ts'
-import type { Key } from './key.ts'
 import {
   HAS_NO_HEAD,
   IS_GENERATION,
@@ -37,22 +36,7 @@ export function packRecord(
   const head = keyHead(line.method, line.target)
   const canonical = line.request === undefined ? NO_KEY : canonicalKeyOf(head, line.request, ignore)
   const raw = line.digest === undefined ? NO_KEY : rawKey(head, line.digest)
-  packLine(packer, { line, raw, canonical, tape: record.tape, place })
-  return undefined
-}
-
-/** Packs a line of which all is known. */
-export function packLine(
-  packer: Packer,
-  one: {
-    readonly line: SourceLine
-    readonly raw: Key
-    readonly canonical: Key
-    readonly tape: { readonly segment: string; readonly end: number } | undefined
-    readonly place: LinePlace
-  },
-): void {
-  const { line, raw, canonical, tape, place } = one
+  const { tape } = record
   packer.add({
     rawKey: raw,
     canonicalKey: canonical,
@@ -67,6 +51,7 @@ export function packLine(
     status: line.status ?? 0,
     model: line.model,
   })
+  return undefined
 }
 
 const SHAPED: ReadonlySet<string> = new Set([
@@ -76,7 +61,8 @@ const SHAPED: ReadonlySet<string> = new Set([
   'anthropic.messages',
 ])
 
-function flagsOf(line: SourceLine): number {
+/** The flags of a line's entry. */
+export function flagsOf(line: SourceLine): number {
   const { outcome } = line
   const partial = outcome === 'client_gone' || outcome === 'incomplete' || outcome === 'cancelled'
   return (

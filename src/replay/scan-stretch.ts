@@ -74,7 +74,8 @@ class StretchReader {
   #length = 0
   #at = 0
   #whole = 0
-  #isUtf8 = true
+  /** The whole lines are UTF-8 and hold no zeros, which is what a disk leaves of lost blocks. */
+  #isClean = true
   #lines = 0
   /** Where in the window the bytes begin that are not in the checksum yet. */
   #unsummed = 0
@@ -157,13 +158,14 @@ class StretchReader {
     const { bytes } = this.#window
     const last = this.#length === 0 ? -1 : bytes.lastIndexOf(LF, this.#length - 1)
     this.#whole = Math.max(this.#at, last + 1)
-    this.#isUtf8 = isUtf8(bytes.subarray(this.#at, this.#whole))
+    const lines = bytes.subarray(this.#at, this.#whole)
+    this.#isClean = isUtf8(lines) && !lines.includes(0)
   }
 
   #readLine(): void {
     const { bytes } = this.#window
     let end = -1
-    if (this.#isUtf8)
+    if (this.#isClean)
       end = this.#scanner.scan(this.#packer, this.#window, this.#at, this.#start + this.#at)
     if (end < 0) {
       end = bytes.indexOf(LF, this.#at)

@@ -86,6 +86,18 @@ t.test(
   },
 )
 
+t.test('R22: zeros that a disk left in an answer are found, with their line', async (t) => {
+  const whole = readFileSync(file)
+  const n = RECORDS / 2
+  const { lineOffset } = new ReplayIndex((await build(file)).index).entry(n)
+  const zeroed = join(folder, 'zeroed.jsonl')
+  whole.fill(0, whole.indexOf('"response":{', lineOffset) + 30, whole.indexOf(`"answer ${n}"`) + 5)
+  writeFileSync(zeroed, whole)
+  await t.rejects(build(zeroed), {
+    message: `line ${n + 1} of ${zeroed} (byte ${lineOffset}) is not JSON`,
+  })
+})
+
 t.test('R22: a torn last line is left out and told, with its number', async (t) => {
   const torn = join(folder, 'torn.jsonl')
   writeFileSync(torn, readFileSync(file))

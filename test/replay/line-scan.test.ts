@@ -44,7 +44,9 @@ t.test('the canonical form out of the text is the one out of the value', async (
     const end = skipValue(json, 0)
     assert.equal(end, Buffer.byteLength(text))
     writer.begin(Buffer.from('start '))
-    if (!writer.write(json, 0, end, rules)) return
+    const endOf = writer.write(json, 0, rules)
+    if (endOf < 0) return
+    assert.equal(endOf, end)
     written++
     const canonical = canonicalize(JSON.parse(text) as Json, rules)
     assert.equal(writer.bytes.toString('utf8', 0, writer.length), `start ${canonical}`)
@@ -58,8 +60,10 @@ t.test('numbers of all sizes, and members in any order and twice', async (t) => 
   const canonical = (text: string): string | undefined => {
     const json = bytesOf(text)
     writer.begin(Buffer.alloc(0))
-    const done = writer.write(json, 0, skipValue(json, 0), { pointers: [], texts: [] })
-    return done ? writer.bytes.toString('utf8', 0, writer.length) : undefined
+    const end = writer.write(json, 0, { pointers: [], texts: [] })
+    return end === Buffer.byteLength(text)
+      ? writer.bytes.toString('utf8', 0, writer.length)
+      : undefined
   }
   const numbers = `[${Array.from({ length: 30_000 }, (_, i) => `${i % 9}e${i % 21}`).join(',')}]`
   for (const text of [
@@ -115,7 +119,8 @@ const oddLine = fc
         { arbitrary: fc.constant({ request: 'aB'.repeat(32), response: null }), weight: 20 },
         fc.constant({ request: 'AB' }),
       ),
-      'a key of later': fc.jsonValue({ maxDepth: 1 }),
+      tags: fc.dictionary(fc.constantFrom('a', 'schema', 'sha256', 'verify'), fc.string()),
+      verify: fc.jsonValue({ maxDepth: 2 }),
     },
     { requiredKeys: [] },
   )
@@ -140,3 +145,47 @@ t.test('a line comes to the same, scanned or parsed', async (t) => {
   fc.assert(property, { seed: SEED, numRuns: 3_000 })
   t.ok(scanned > 1_000, `${scanned} were scanned`)
 })
+
+const scanOne = (text: string): number =>
+  new LineScanner(ignoreRules([], [])).scan(new Packer(), bytesOf(text), 0, 0)
+
+t.test(
+  'no line is taken that was cut, or cut and joined with the next, at any place',
+  async (t) => {
+    const content = 'says "schema" and {"model":1}'
+    const response = { content, id: 'a', schema: 'rolltape.record/1' }
+    const line = JSON.stringify({ ...recordOf(7, { content }), response, tags: { a: 'b' } })
+    const next = JSON.stringify({ ...recordOf(8, { content }), response })
+    t.equal(scanOne(line), line.length)
+    const taken: [number, string][] = []
+    for (let at = 1; at < line.length; at++) {
+      const [start, rest] = [line.slice(0, at), line.slice(at)]
+      for (const torn of [start, `${start}\n${rest}`, start + next, line + start, rest]) {
+        if (scanOne(torn) >= 0) taken.push([at, torn])
+      }
+    }
+    t.strictSame(taken, [])
+  },
+)
+
+t.test(
+  'records within a response, and keys that others put in, are left to the parser',
+  async (t) => {
+    const whole = recordOf(7)
+    for (const odd of [
+      { response: recordOf(8) },
+      { response: [recordOf(8), {}] },
+      { usage: { raw: recordOf(8) } },
+      { 'a key of later': 1 },
+      { schema: 'rolltape.record/2' },
+      { seq: '7' },
+      { turn: 1.5 },
+      { partial: null },
+    ]) {
+      t.equal(scanOne(JSON.stringify({ ...whole, ...odd })), -1, Object.keys(odd).join())
+    }
+    const { seq, ...rest } = whole
+    t.equal(scanOne(JSON.stringify({ seq, ...rest })), -1, 'another order')
+    t.equal(scanOne(JSON.stringify(whole, null, ' ').replaceAll('\n', ' ')), -1, 'spaces')
+  },
+)
