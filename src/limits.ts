@@ -144,6 +144,9 @@ export const NAMES_CACHED_MAX = 8_192
 /** Threads that read a recording for its index. */
 export const INDEX_THREADS_MAX = 4
 
+/** A recording of up to so many bytes is read without a thread, whose start takes longer. */
+export const INDEX_GLANCE_BYTES = 2 * MiB
+
 /** Bytes of a recording that one of them reads in one go; also how often progress is told. */
 export const INDEX_STRETCH_BYTES = 16 * MiB
 

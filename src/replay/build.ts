@@ -15,12 +15,13 @@ import { parseSegmentName } from '../tape/format.ts'
 import { TapeFolder } from '../tape/reader.ts'
 import type { IgnoreRules } from './canonical.ts'
 import { IndexPool } from './index-pool.ts'
+import type { IndexPart } from './index-join.ts'
+import { KEY_LISTS } from './index-table.ts'
 import type { IndexMemory } from './index-table.ts'
-import type { FilePart } from './index-task.ts'
 import type { OddLine, Stretch } from './scan-stretch.ts'
 import { fileState } from './sidecar-file.ts'
 import type { FileState } from './sidecar-file.ts'
-import type { RecordsBlock } from './sidecar.ts'
+import type { BlockRange, RecordsBlock } from './sidecar.ts'
 
 /** A replay source, ready to be played. */
 export interface ReplaySource {
@@ -75,16 +76,16 @@ export async function buildReplaySource(options: BuildOptions): Promise<ReplaySo
       : await readFiles(pool, states, options.ignore, progress)
     // Who records here writes the sidecar as well.
     const isLive = folder !== undefined && existsSync(join(folder, 'lock'))
-    const write = isLive
-      ? []
-      : states.flatMap((state, n) => {
-          return (scannedBytes[n] ?? 0) + (comparedBytes[n] ?? 0) > SIDECAR_WORTH_BYTES
-            ? [{ ...state, file: n }]
-            : []
-        })
-    const memory = new Set(parts.map(({ words }) => words.buffer as ArrayBuffer))
-    const { ignore } = options
-    const index = await pool.run({ parts, onTape: segments, write, ignore }, [...memory])
+    const unknown = states.flatMap((state, n) => {
+      const readBytes = (scannedBytes[n] ?? 0) + (comparedBytes[n] ?? 0)
+      return isLive || readBytes <= SIDECAR_WORTH_BYTES ? [] : [{ write: state, file: n }]
+    })
+    const [index] = await Promise.all([
+      joinIndex(pool, parts, segments),
+      ...unknown.map(({ write, file }) =>
+        pool.run({ write, blocks: blocksOf(parts, file), ignore: options.ignore }),
+      ),
+    ])
     return {
       files,
       folder: segments.length === 0 ? undefined : folder,
@@ -96,6 +97,31 @@ export async function buildReplaySource(options: BuildOptions): Promise<ReplaySo
   } finally {
     await pool.close()
   }
+}
+
+/** Joins what was read, then chains the lists of all kinds side by side. */
+async function joinIndex(
+  pool: IndexPool,
+  parts: readonly FilePart[],
+  onTape: readonly string[],
+): Promise<IndexMemory> {
+  const joined = await pool.run({ parts, onTape })
+  const { entries, count } = joined
+  const chained = await Promise.all(KEY_LISTS.map((list) => pool.run({ entries, count, list })))
+  return { ...joined, tables: chained.map(({ table }) => table) }
+}
+
+/** What was read of a file, as its sidecar has it. */
+function blocksOf(parts: readonly FilePart[], file: number): RecordsBlock[] {
+  return parts.flatMap((part) =>
+    part.file === file && part.range !== undefined ? [{ ...part.range, records: part }] : [],
+  )
+}
+
+/** Packed records of some lines of a file. */
+interface FilePart extends IndexPart {
+  /** Which lines; undefined for records of a tape. */
+  readonly range: BlockRange | undefined
 }
 
 /** What reading comes to, in the order of the source. */

@@ -6,7 +6,6 @@ import {
   AT_FILE,
   AT_NEXT,
   INDEX_WORDS,
-  KEY_LISTS,
   LIST,
   areListed,
   slotOf,
@@ -33,11 +32,17 @@ export interface IndexPart extends PackedRecords {
   readonly file: number
 }
 
+/** An index without its tables. */
+export type JoinedEntries = Omit<IndexMemory, 'tables'>
+
 /**
- * Makes an index of parts, which stand in the order of their source. `onTape` has the names of the
- * segments that are there; a record whose segment is not is answered from its line.
+ * Makes the entries of parts, which stand in the order of their source. `onTape` has the names of
+ * the segments that are there; a record whose segment is not is answered from its line.
  */
-export function joinIndex(parts: readonly IndexPart[], onTape: ReadonlySet<string>): IndexMemory {
+export function joinEntries(
+  parts: readonly IndexPart[],
+  onTape: ReadonlySet<string>,
+): JoinedEntries {
   const count = parts.reduce((sum, { words }) => sum + words.length / PACKED_WORDS, 0)
   const sessions = new Numbering()
   const segments = new Numbering()
@@ -68,12 +73,10 @@ export function joinIndex(parts: readonly IndexPart[], onTape: ReadonlySet<strin
       words[at + AT_FILE] = part.file
     }
   }
-  const tables = KEY_LISTS.map((list) => chain(words, count, list))
   const sessionFirst = chainSessions(words, count, sessions.names.length)
   return {
     count,
     entries,
-    tables,
     sessionFirst,
     sessions: sessions.names,
     segments: segments.names,
@@ -162,8 +165,12 @@ function ranksOf(seqs: Float64Array): Uint32Array | undefined {
   return ranks
 }
 
-/** Chains the records of each list, from the last to the first so that each becomes the head. */
-function chain(words: Int32Array, count: number, list: KeyList): SharedArrayBuffer {
+/**
+ * Chains the records of the lists of one kind, from the last to the first so that each becomes the
+ * head, and gives their table. Several kinds may be chained at once, by several threads.
+ */
+export function chain(entries: SharedArrayBuffer, count: number, list: KeyList): SharedArrayBuffer {
+  const words = new Int32Array(entries)
   const slots = tableSlots(count)
   const memory = new SharedArrayBuffer(slots * 4)
   const table = new Int32Array(memory)

@@ -1,21 +1,22 @@
 /**
  * What an index worker does: read a stretch of a file of records, read a segment of a tape that has
- * no such file, derive the exchanges that a crash left open there, and join all into an index.
+ * no such file, derive the exchanges that a crash left open there, join all into an index, and
+ * write what was read into a sidecar.
  */
 import { RolltapeError } from '../errors.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import type { IgnoreRules } from './canonical.ts'
-import { joinIndex } from './index-join.ts'
-import type { IndexPart } from './index-join.ts'
-import type { IndexMemory } from './index-table.ts'
+import { chain, joinEntries } from './index-join.ts'
+import type { IndexPart, JoinedEntries } from './index-join.ts'
+import type { KeyList } from './index-table.ts'
 import { scanEnds, scanSegment } from './scan-segment.ts'
 import type { ScannedEnds, ScannedSegment } from './scan-segment.ts'
 import { scanStretch } from './scan-stretch.ts'
 import type { ScannedStretch, Stretch } from './scan-stretch.ts'
 import { loadSidecar, writeSidecar } from './sidecar-file.ts'
 import type { FileState, LoadedSidecar } from './sidecar-file.ts'
-import type { BlockRange } from './sidecar.ts'
+import type { RecordsBlock } from './sidecar.ts'
 
 /** Reads a stretch of a file. */
 export interface StretchTask {
@@ -43,24 +44,46 @@ export interface SidecarTask {
   readonly ignore: IgnoreRules
 }
 
-/** Packed records of some lines of a file. */
-export interface FilePart extends IndexPart {
-  /** Which lines; undefined for records of a tape. */
-  readonly range: BlockRange | undefined
-}
-
 /** Joins what was read. */
 export interface JoinTask {
-  readonly parts: readonly FilePart[]
-  /** Files whose sidecars are to be written anew, with their numbers. */
-  readonly write: readonly (FileState & { readonly file: number })[]
-  readonly ignore: IgnoreRules
+  readonly parts: readonly IndexPart[]
   /** Names of the segments that are there. */
   readonly onTape: readonly string[]
 }
 
+/** Chains the lists of one kind. */
+export interface ChainTask {
+  readonly entries: SharedArrayBuffer
+  readonly count: number
+  readonly list: KeyList
+}
+
+/** What a chaining comes to. */
+export interface ChainedLists {
+  readonly table: SharedArrayBuffer
+}
+
+/** Writes a file's sidecar. */
+export interface WriteTask {
+  readonly write: FileState
+  readonly blocks: readonly RecordsBlock[]
+  readonly ignore: IgnoreRules
+}
+
+/** What a writing comes to: where it cannot be written, the next start reads the lines again. */
+export interface WrittenSidecar {
+  readonly isWritten: boolean
+}
+
 /** A task. */
-export type IndexTask = StretchTask | SidecarTask | SegmentTask | EndsTask | JoinTask
+export type IndexTask =
+  | StretchTask
+  | SidecarTask
+  | SegmentTask
+  | EndsTask
+  | JoinTask
+  | ChainTask
+  | WriteTask
 
 /** What becomes of a task. */
 export type IndexResultOf<T extends IndexTask> = T extends StretchTask
@@ -71,7 +94,11 @@ export type IndexResultOf<T extends IndexTask> = T extends StretchTask
       ? ScannedSegment
       : T extends EndsTask
         ? ScannedEnds
-        : IndexMemory
+        : T extends JoinTask
+          ? JoinedEntries
+          : T extends ChainTask
+            ? ChainedLists
+            : WrittenSidecar
 
 /** A task's result, or the error that it ended with: threads do not hand on its class. */
 export type IndexAnswer =
@@ -87,7 +114,9 @@ export type IndexAnswer =
 /** Does one task. */
 export function runIndexTask(task: IndexTask): IndexAnswer {
   try {
-    if ('parts' in task) return join(task)
+    if ('parts' in task) return joinEntries(task.parts, new Set(task.onTape))
+    if ('list' in task) return { table: chain(task.entries, task.count, task.list) }
+    if ('write' in task) return write(task)
     if ('sidecarOf' in task) return loadSidecar(task.sidecarOf, task.ignore)
     if ('stretch' in task) return scanStretch(task.stretch, task.ignore)
     if ('segment' in task) return scanSegment(task.folder, task.segment, task.ignore)
@@ -99,16 +128,11 @@ export function runIndexTask(task: IndexTask): IndexAnswer {
   }
 }
 
-function join({ parts, onTape, write, ignore }: JoinTask): IndexMemory {
-  for (const { file, ...state } of write) {
-    const blocks = parts.flatMap((part) =>
-      part.file === file && part.range !== undefined ? [{ ...part.range, records: part }] : [],
-    )
-    try {
-      writeSidecar(state, blocks, ignore)
-    } catch {
-      // A folder that cannot be written to: the next start reads the lines again.
-    }
+function write({ write: file, blocks, ignore }: WriteTask): WrittenSidecar {
+  try {
+    writeSidecar(file, blocks, ignore)
+    return { isWritten: true }
+  } catch {
+    return { isWritten: false }
   }
-  return joinIndex(parts, new Set(onTape))
 }

@@ -156,10 +156,13 @@ export class Packer {
     own[at + AT.lineBytes] = line.length
   }
 
-  /** All that was packed, in memory of its own; the next begins empty. */
+  /** All that was packed, in memory of its own that threads may share; the next begins empty. */
   take(): PackedRecords {
+    const length = this.#count * PACKED_WORDS
+    const words = new Int32Array(new SharedArrayBuffer(length * 4))
+    words.set(this.#words.subarray(0, length))
     const records = {
-      words: this.#words.slice(0, this.#count * PACKED_WORDS),
+      words,
       names: {
         sessions: this.#sessions.names,
         segments: this.#segments.names,

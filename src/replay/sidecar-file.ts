@@ -72,12 +72,12 @@ export function loadSidecar(file: FileState, ignore: IgnoreRules): LoadedSidecar
   }
 }
 
-/** Undefined when there is none that can be read. */
+/** In memory that threads may share; undefined when there is none that can be read. */
 function readWhole(path: string): Buffer | undefined {
   try {
     const fd = openSync(path, 'r')
     try {
-      const bytes = Buffer.allocUnsafeSlow(fstatSync(fd).size)
+      const bytes = Buffer.from(new SharedArrayBuffer(fstatSync(fd).size))
       return bytes.subarray(0, readAll(fd, bytes, 0))
     } finally {
       closeSync(fd)

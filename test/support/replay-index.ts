@@ -1,5 +1,6 @@
 /** A replay index out of a few records that a test writes down. */
-import { joinIndex } from '../../src/replay/index-join.ts'
+import { chain, joinEntries } from '../../src/replay/index-join.ts'
+import { KEY_LISTS } from '../../src/replay/index-table.ts'
 import type { IndexMemory } from '../../src/replay/index-table.ts'
 import { NO_KEY } from '../../src/replay/key.ts'
 import { Packer } from '../../src/replay/packed.ts'
@@ -24,5 +25,7 @@ const BLANK: PackedFields = {
 export function makeIndex(records: readonly Partial<PackedFields>[]): IndexMemory {
   const packer = new Packer()
   for (const record of records) packer.add({ ...BLANK, ...record })
-  return joinIndex([{ ...packer.take(), file: 0 }], new Set())
+  const joined = joinEntries([{ ...packer.take(), file: 0 }], new Set())
+  const tables = KEY_LISTS.map((list) => chain(joined.entries, joined.count, list))
+  return { ...joined, tables }
 }
