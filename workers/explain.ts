@@ -4,7 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { toRolltapeError } from '../src/errors.ts'
 import { explainRecording } from '../src/replay/explain-recording.ts'
 import type { ExplainReply, ExplainWorkerData } from '../src/supervisor/explain-aside.ts'
-import { readRecords } from '../src/trajectory/jsonl.ts'
+import { readPartRecords } from '../src/trajectory/part-records.ts'
 import { readTapeRecords } from '../src/trajectory/tape-records.ts'
 
 const { file, head, body, ignore } = workerData as ExplainWorkerData
@@ -13,7 +13,7 @@ let reply: ExplainReply
 try {
   const records = statSync(file).isDirectory()
     ? readTapeRecords(file, { onTrouble: () => undefined })
-    : readRecords(file)
+    : readPartRecords(file)
   reply = { explained: await explainRecording(records, { head, body }, ignore) }
 } catch (error) {
   const { code, message } = toRolltapeError(error)

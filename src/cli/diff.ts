@@ -9,9 +9,10 @@ import { diffJson } from '../replay/json-diff.ts'
 import { ignoreRules } from '../replay/profiles.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
 import { addOptions } from './options.ts'
+import { withProgress } from './progress.ts'
 import { openRecords } from './source.ts'
 import { Table } from './table.ts'
-import { EXIT, say, tell, type Terminal } from './terminal.ts'
+import { EXIT, say, type Terminal } from './terminal.ts'
 
 interface DiffFlags {
   readonly ignore?: string[]
@@ -62,9 +63,11 @@ async function diff(a: string, b: string, flags: DiffFlags, terminal: Terminal):
   const read = async (path: string): Promise<Map<string, Turn[]>> => {
     const sessions = new Map<string, Turn[]>()
     const records: StoredRecord[] = []
-    for await (const record of openRecords(path, { onTrouble: (line) => tell(terminal, line) })) {
-      if (record.turn !== null) records.push(record)
-    }
+    await withProgress(terminal, async (progress) => {
+      for await (const record of openRecords(path, { parts: true, ...progress })) {
+        if (record.turn !== null) records.push(record)
+      }
+    })
     for (const record of records.sort((x, y) => (x.seq ?? 0) - (y.seq ?? 0))) {
       const name = record.session ?? 'default'
       const turns = sessions.get(name) ?? []

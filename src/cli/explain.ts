@@ -11,8 +11,9 @@ import { explainRecording, parseAskedBody } from '../replay/explain-recording.ts
 import { keyHead } from '../replay/key.ts'
 import { ignoreRules } from '../replay/profiles.ts'
 import { addOptions } from './options.ts'
+import { withProgress } from './progress.ts'
 import { openRecords } from './source.ts'
-import { EXIT, printable, say, tell, type Terminal } from './terminal.ts'
+import { EXIT, printable, say, type Terminal } from './terminal.ts'
 
 interface ExplainFlags {
   readonly replayFile?: string
@@ -48,12 +49,11 @@ async function run(flags: ExplainFlags, terminal: Terminal): Promise<number> {
   }
   const rules = ignoreRules(ignore, ignoreProfile)
   const body = parseAskedBody(await readText(process.stdin), 'the body on stdin')
-  const records = openRecords(replayFile, { onTrouble: (line) => tell(terminal, line) })
-  const { found, text, ...nearest } = await explainRecording(
-    records,
-    { head: keyHead(method, path), body },
-    rules,
-  )
+  const asked = { head: keyHead(method, path), body }
+  const { found, text, ...nearest } = await withProgress(terminal, (progress) => {
+    const records = openRecords(replayFile, { parts: true, ...progress })
+    return explainRecording(records, asked, rules)
+  })
   if (flags.json === true) say(terminal, JSON.stringify({ found, ...nearest }))
   else say(terminal, printable(text))
   return found ? EXIT.done : EXIT.failed

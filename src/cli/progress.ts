@@ -2,7 +2,7 @@
  * A progress bar on stderr: only on a terminal, and only for work that takes over a second.
  */
 import { formatBytes } from './table.ts'
-import type { Terminal } from './terminal.ts'
+import { tell, type Terminal } from './terminal.ts'
 
 const QUIET_MS = 1_000
 const BETWEEN_MS = 100
@@ -37,5 +37,31 @@ export class Progress {
     if (!this.#visible) return
     this.#visible = false
     this.#terminal.stderr.write('\r\u001b[K')
+  }
+}
+
+/** What a reading tells while it goes on. */
+export interface ReadingTold {
+  readonly onProgress: (done: number, total: number) => void
+  /** In one line: something that cannot be read. */
+  readonly onTrouble: (line: string) => void
+}
+
+/** Does a reading under a progress bar; lines about trouble stand above it. */
+export async function withProgress<T>(
+  terminal: Terminal,
+  read: (told: ReadingTold) => Promise<T>,
+): Promise<T> {
+  const progress = new Progress(terminal)
+  try {
+    return await read({
+      onProgress: (done, total) => progress.update(done, total),
+      onTrouble: (line) => {
+        progress.clear()
+        tell(terminal, line)
+      },
+    })
+  } finally {
+    progress.clear()
   }
 }

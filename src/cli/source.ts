@@ -5,7 +5,8 @@
 import { statSync, type Stats } from 'node:fs'
 
 import { RolltapeError } from '../errors.ts'
-import { readRecords, type StoredRecord } from '../trajectory/jsonl.ts'
+import { readRecords, type StoredRecord, type TornLine } from '../trajectory/jsonl.ts'
+import { readPartRecords } from '../trajectory/part-records.ts'
 import { readTapeRecords } from '../trajectory/tape-records.ts'
 import { formatBytes } from './table.ts'
 
@@ -13,6 +14,8 @@ import { formatBytes } from './table.ts'
 export interface SourceOptions {
   /** Wait for more until the signal fires; not for a tape folder. */
   readonly follow?: boolean
+  /** Begin with the parts that rotations closed, as a replay does; not with `follow`. */
+  readonly parts?: boolean
   readonly signal?: AbortSignal
   readonly onProgress?: (bytesDone: number, bytesTotal: number) => void
   /** Told in one line about each part that cannot be read; reading goes on behind it. */
@@ -21,7 +24,7 @@ export interface SourceOptions {
 
 /** The records at `path`. Throws `not_found`, `bad_option`, `record_malformed`, `tape_corrupt`. */
 export function openRecords(path: string, options: SourceOptions): AsyncIterable<StoredRecord> {
-  const { follow = false, signal, onProgress, onTrouble } = options
+  const { follow = false, parts = false, signal, onProgress, onTrouble } = options
   const found = statSync(path, { throwIfNoEntry: false })
   if (found?.isDirectory() === true) {
     if (!follow) return readTapeRecords(path, options)
@@ -30,10 +33,12 @@ export function openRecords(path: string, options: SourceOptions): AsyncIterable
     })
   }
   if (found === undefined && !follow) throw missing(path)
+  const onTorn = (file: string, { line, length }: TornLine): void =>
+    onTrouble(`${file}: line ${line} is torn after ${formatBytes(length)}, and left out`)
+  if (parts && !follow) return readPartRecords(path, { ...options, onTorn })
   return readRecords(path, {
     follow,
-    onTorn: ({ line, length }) =>
-      onTrouble(`${path}: line ${line} is torn after ${formatBytes(length)}, and left out`),
+    onTorn: (torn) => onTorn(path, torn),
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined
       ? {}

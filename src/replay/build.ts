@@ -7,12 +7,13 @@
  * them is joined in their order.
  */
 import { existsSync, readdirSync, statSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { RolltapeError } from '../errors.ts'
 import { INDEX_STRETCH_BYTES, SIDECAR_WORTH_BYTES } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { parseSegmentName } from '../tape/format.ts'
 import { TapeFolder } from '../tape/reader.ts'
+import { partsUpTo } from '../trajectory/parts.ts'
 import type { IgnoreRules } from './canonical.ts'
 import { IndexPool } from './index-pool.ts'
 import type { IndexPart } from './index-join.ts'
@@ -63,7 +64,7 @@ export async function buildReplaySource(options: BuildOptions): Promise<ReplaySo
       hint: 'give a .jsonl of records, or a tape folder such as runs/a.tape',
     })
   }
-  const files = isTape ? [] : partsOf(file)
+  const files = isTape ? [] : partsUpTo(file)
   const states = files.map(fileState)
   const sizes = isTape
     ? segments.map((name) => statSync(join(file, name)).size)
@@ -260,23 +261,11 @@ class ProgressSum {
   }
 }
 
-const PART = /\.\d{6}\.jsonl$/
-
 /** The tape folder beside a file of records: `runs/a.jsonl`, `runs/a.000001.jsonl` → `runs/a.tape`. */
 function folderBeside(file: string): string | undefined {
   const folder = `${file.replace(/(?:\.\d{6})?\.jsonl$/, '')}.tape`
   const found = statSync(folder, { throwIfNoEntry: false })
   return found?.isDirectory() === true ? folder : undefined
-}
-
-/** A file of records and the parts that rotations closed before it, in their order. */
-function partsOf(file: string): string[] {
-  if (!file.endsWith('.jsonl') || PART.test(file)) return [file]
-  const stem = basename(file, '.jsonl')
-  const parts = readdirSync(dirname(file)).filter(
-    (name) => PART.test(name) && name.replace(PART, '') === stem,
-  )
-  return [...parts.sort().map((name) => join(dirname(file), name)), file]
 }
 
 function segmentsOf(folder: string): string[] {

@@ -45,6 +45,9 @@ export interface RecordLine {
   readonly closed: boolean
 }
 
+/** A last line that was cut short. */
+export type TornLine = Omit<RecordLine, 'record' | 'closed'>
+
 /** How far a reader has come. */
 export interface ReadProgress {
   readonly records: number
@@ -64,7 +67,7 @@ export interface ReadOptions {
   /** Called after each block read, about every 256 KiB. */
   readonly onProgress?: (progress: ReadProgress) => void
   /** Called with a last line that was cut short; it is not among the records. */
-  readonly onTorn?: (torn: Omit<RecordLine, 'record' | 'closed'>) => void
+  readonly onTorn?: (torn: TornLine) => void
   /** Bytes of one line; default {@link LINE_BYTES_MAX}. */
   readonly lineBytesMax?: number
   /** With `follow`, ms between looks at the file where nothing reports changes; default 250. */

@@ -26,6 +26,15 @@ export function closedParts(file: string, disk: Disk = realDisk): { part: number
   return parts.sort((a, b) => a.part - b.part)
 }
 
+/**
+ * A file of records and the closed parts before it, in their order. A part that is given by its own
+ * name stands alone.
+ */
+export function partsUpTo(file: string): string[] {
+  if (!file.endsWith('.jsonl') || /\.\d{6,}\.jsonl$/.test(file)) return [file]
+  return [...closedParts(file).map((part) => part.file), file]
+}
+
 /** The part that comes after those that are closed. */
 export function nextPart(file: string, disk: Disk = realDisk): number {
   return (closedParts(file, disk).at(-1)?.part ?? 0) + 1

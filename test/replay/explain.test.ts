@@ -8,6 +8,7 @@ import t from 'tap'
 import { explain, formatExplanation } from '../../src/replay/explain.ts'
 import { diffJson } from '../../src/replay/json-diff.ts'
 import { ignoreRules } from '../../src/replay/profiles.ts'
+import { explainAside } from '../../src/supervisor/explain-aside.ts'
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname
 const HEAD = 'POST /v1/chat/completions'
@@ -74,6 +75,42 @@ async function rolltape(args: string[], stdin = ''): Promise<{ code: number; std
   const [code] = (await once(child, 'close')) as [number]
   return { code, stdout }
 }
+
+t.test('the parts that rotations closed are read as well, as a replay does', async (t) => {
+  const folder = t.testdir({})
+  const path = (name: string): string => join(folder, name)
+  writeFileSync(path('a.000001.jsonl'), `${line('s', 1, 'one', 'x')}\n`)
+  writeFileSync(path('a.000002.jsonl'), `${line('s', 2, 'two', 'y')}\n{"torn`)
+  writeFileSync(path('a.jsonl'), `${line('s', 3, 'three', 'z')}\n`)
+  writeFileSync(path('ab.000001.jsonl'), 'not of it')
+  const all = [line('s', 1, 'one', 'x'), line('s', 2, 'two', 'y'), line('s', 3, 'three', 'z')]
+  writeFileSync(path('b.jsonl'), all.join('\n'))
+  for (const [text, turn] of [
+    ['one', 1],
+    ['two', 2],
+    ['three', 3],
+  ] as const) {
+    const body = JSON.stringify({ messages: [{ content: text }] })
+    const offline = await rolltape(['explain', '--replay-file', path('a.jsonl')], body)
+    t.strictSame([offline.code, offline.stdout.split(';')[0]], [0, `recorded as s-${turn}`])
+  }
+  const part = await rolltape(
+    ['explain', '--replay-file', path('a.000002.jsonl')],
+    '{"messages":[{"content":"one"}]}',
+  )
+  t.equal(part.code, 1, 'a part by its own name is that part alone')
+  t.equal((await rolltape(['diff', path('a.jsonl'), path('b.jsonl')])).code, 0)
+  const aside = await explainAside(
+    {
+      file: path('a.jsonl'),
+      head: HEAD,
+      body: { messages: [{ content: 'one' }] },
+      ignore: ignoreRules([], []),
+    },
+    new AbortController().signal,
+  )
+  t.match(aside, { found: true, nearest: { id: 's-1' } })
+})
 
 t.test('explain tells it offline, diff tells where two recordings part', async (t) => {
   const folder = t.testdir({})
