@@ -28,6 +28,7 @@ import type {
   ListUpstreamsResponse,
   PauseAdmissionRequest,
   PauseAdmissionResponse,
+  ReloadConfigResponse,
   ResumeAdmissionRequest,
   ResumeAdmissionResponse,
   RotateRecordingResponse,
@@ -65,6 +66,7 @@ export function controlService(target: ControlTarget, onFault: OnFault): Control
   return {
     getStatus: calls.unary(() => service.getStatus()),
     getConfig: calls.unary(() => service.getConfig()),
+    reloadConfig: calls.unary(() => service.reloadConfig()),
     setMode: calls.unary((request) => service.setMode(request)),
     loadTape: calls.streaming((call, signal) => service.loadTape(call, signal)),
     unloadTape: calls.unary(() => service.unloadTape()),
@@ -93,6 +95,11 @@ class Service {
 
   getConfig(): GetConfigResponse {
     return { entries: effectiveOptions(this.#target.config).map(configMessage) }
+  }
+
+  async reloadConfig(): Promise<ReloadConfigResponse> {
+    const { changed, generation } = await this.#target.reload()
+    return { changedKeys: [...changed], generation }
   }
 
   async setMode(request: SetModeRequest): Promise<SetModeResponse> {

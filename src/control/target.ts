@@ -11,6 +11,7 @@ import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import type { Verdict } from '../replay/verdict.ts'
 import type { AdmissionScope } from '../supervisor/admissions.ts'
 import type { Watcher } from '../supervisor/exchange-watch.ts'
+import type { Reloaded } from '../supervisor/reload.ts'
 import type { LoadOptions } from '../supervisor/replay.ts'
 import type { Switch, Switched } from '../supervisor/switching.ts'
 import type { Caller } from './calls.ts'
@@ -160,7 +161,10 @@ export interface Stopping {
 
 /** A running rolltape, to be steered. */
 export interface ControlTarget {
+  /** The configuration in force. */
   readonly config: RolltapeConfig
+  /** Reads the configuration's sources anew; all of it holds, or nothing changes. */
+  reload(): Promise<Reloaded>
   /** What is done with requests now. */
   readonly mode: Mode
   status(): Promise<Status>

@@ -10,7 +10,7 @@ import { EXIT_HELP } from './connection.ts'
 import { loadVerb, unloadVerb } from './load.ts'
 import { explainVerb, upstreamsVerb } from './look.ts'
 import { modeVerb } from './mode.ts'
-import { configVerb, statusVerb } from './status.ts'
+import { configVerb, reloadVerb, statusVerb } from './status.ts'
 import { flushVerb, rotateVerb, shutdownVerb } from './steer.ts'
 import { tailVerb } from './tail.ts'
 
@@ -37,6 +37,7 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
   const verbs = [
     statusVerb,
     configVerb,
+    reloadVerb,
     modeVerb,
     loadVerb,
     unloadVerb,
