@@ -233,6 +233,9 @@ export type PackedConfig = Omit<RolltapeConfig, 'upstreamApiKey'> & {
 OPTIONS satisfies Record<keyof RolltapeOptions, unknown>
 void (OPTION_KEYS satisfies (keyof RolltapeOptions)[])
 
+/** How a configuration is read anew from the sources that it came from. */
+const rereads = new WeakMap<object, () => RolltapeConfig>()
+
 /** Configurations that `resolveOptions` or `unpackConfig` made. */
 const resolved = new WeakSet<object>()
 
@@ -245,11 +248,23 @@ export function resolveOptions(
   sources: Omit<OptionSources, 'options'> & { readonly options?: RolltapeOptions } = {},
 ): RolltapeConfig {
   const { options, ...rest } = sources
-  const { values, origins } = readOptions(
-    options === undefined ? rest : { ...rest, options: { ...options } },
-  )
+  const kept = options === undefined ? rest : { ...rest, options: { ...options } }
+  const { values, origins } = readOptions(kept)
   checkControl(values)
-  return seal({ ...configOf(values), origins })
+  const config = seal({ ...configOf(values), origins })
+  rereads.set(config, () => resolveOptions(kept))
+  return config
+}
+
+/**
+ * Reads a configuration anew: its file and the files of its keys; flags, options and variables are
+ * as they were.
+ * @throws RolltapeError as {@link resolveOptions}.
+ */
+export function rereadConfig(config: RolltapeConfig): RolltapeConfig {
+  const reread = rereads.get(config)
+  if (reread === undefined) throw new TypeError('where this configuration came from is not known')
+  return reread()
 }
 
 /**
@@ -259,7 +274,10 @@ export function resolveOptions(
 export function asConfig(options: RolltapeOptions | RolltapeConfig): RolltapeConfig {
   if (resolved.has(options)) return options as RolltapeConfig
   const config = resolveOptions({ options: options as RolltapeOptions })
-  return config.origins.control === 'default' ? seal({ ...config, control: null }) : config
+  if (config.origins.control !== 'default') return config
+  const own = seal({ ...config, control: null })
+  rereads.set(own, () => asConfig(options))
+  return own
 }
 
 /** Makes a configuration fit for `workerData` and `postMessage`. */

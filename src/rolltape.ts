@@ -38,6 +38,8 @@ export interface Rolltape {
   readonly host: string
   readonly port: number
   readonly mode: RolltapeConfig['mode']
+  /** The configuration in force; a reload over the control API changes it. */
+  readonly config: RolltapeConfig
   /** Where the control API listens, e.g. `127.0.0.1:50051`; undefined when it is off. */
   readonly controlAddress: string | undefined
   /** What opening the recording found and mended; undefined when nothing is recorded. */
@@ -91,7 +93,7 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
   }
   closed.promise.catch(() => undefined)
   try {
-    const target = new SupervisorTarget(supervisor, config, { url, close })
+    const target = new SupervisorTarget(supervisor, { url, close })
     control = await startControlOf(config, target, log)
   } catch (error) {
     await supervisor.close(0)
@@ -106,6 +108,9 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
     recovery: supervisor.recovery,
     failed: supervisor.failed,
     closed: closed.promise,
+    get config() {
+      return supervisor.config
+    },
     get egressTotal() {
       return supervisor.counter('egress')
     },

@@ -44,7 +44,7 @@ async function serve(flags: Record<string, unknown>, terminal: Terminal): Promis
   const failure = await Promise.race([stopped(terminal), rolltape.failed, closed])
   const report = await rolltape.close(failure?.code ?? String(terminal.stopping.reason))
   if (failure !== undefined) throw failure
-  return tellClose(report, config.failOn, terminal)
+  return tellClose(report, rolltape.config.failOn, terminal)
 }
 
 /** At a SIGHUP: says what became of it, and never fails. */

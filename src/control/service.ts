@@ -28,6 +28,7 @@ import type {
   ListUpstreamsResponse,
   PauseAdmissionRequest,
   PauseAdmissionResponse,
+  ReloadConfigResponse,
   ResumeAdmissionRequest,
   ResumeAdmissionResponse,
   RotateRecordingResponse,
@@ -76,6 +77,7 @@ export function controlService(target: ControlTarget, onFault: OnFault): Control
     seekCursor: calls.unary((request) => sessions.seekCursor(request)),
     resetCursors: calls.unary((request) => sessions.resetCursors(request)),
     forkCursor: calls.unary((request) => sessions.forkCursor(request)),
+    reloadConfig: calls.unary(() => service.reloadConfig()),
     setMode: calls.unary((request) => service.setMode(request)),
     loadTape: calls.streaming((call, signal) => service.loadTape(call, signal)),
     unloadTape: calls.unary(() => service.unloadTape()),
@@ -104,6 +106,11 @@ class Service {
 
   getConfig(): GetConfigResponse {
     return { entries: effectiveOptions(this.#target.config).map(configMessage) }
+  }
+
+  async reloadConfig(): Promise<ReloadConfigResponse> {
+    const { changed, generation } = await this.#target.reload()
+    return { changedKeys: [...changed], generation }
   }
 
   async setMode(request: SetModeRequest): Promise<SetModeResponse> {

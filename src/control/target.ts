@@ -14,6 +14,7 @@ import type { Sessions } from '../supervisor/sessions.ts'
 import type { AnnotationInput } from '../trajectory/annotations.ts'
 import type { AdmissionScope } from '../supervisor/admissions.ts'
 import type { Watcher } from '../supervisor/exchange-watch.ts'
+import type { Reloaded } from '../supervisor/reload.ts'
 import type { LoadOptions } from '../supervisor/replay.ts'
 import type { Switch, Switched } from '../supervisor/switching.ts'
 import type { Caller } from './calls.ts'
@@ -163,7 +164,10 @@ export interface Stopping {
 
 /** A running rolltape, to be steered. */
 export interface ControlTarget {
+  /** The configuration in force. */
   readonly config: RolltapeConfig
+  /** Reads the configuration's sources anew; all of it holds, or nothing changes. */
+  reload(): Promise<Reloaded>
   /** What is done with requests now. */
   readonly mode: Mode
   status(): Promise<Status>

@@ -11,6 +11,7 @@ import type { SharedTables } from '../supervisor/shared.ts'
 import type { LaneContext } from './context.ts'
 import { headerValue, redactHeaders, redactTarget } from './headers.ts'
 import { DEFAULT_ID, checkId, isGeneration, pathOf, resolveSession } from './session.ts'
+import type { Serving } from './serving.ts'
 
 /** What was decided about a request. */
 export interface Decided {
@@ -38,11 +39,11 @@ export class Arrival {
   #seq = 0
   readonly #generation: number
   readonly #tables: SharedTables | undefined
-  readonly #lane: LaneContext
+  readonly #serving: Serving
   readonly #req: IncomingMessage
 
   constructor(lane: LaneContext, req: IncomingMessage) {
-    this.#lane = lane
+    this.#serving = lane.serving
     this.#req = req
     this.#generation = lane.serving.generation
     this.#tables = lane.serving.recorder?.tables
@@ -77,7 +78,7 @@ export class Arrival {
    * @throws RolltapeError `bad_session`, `bad_request`, `over_capacity`.
    */
   resolve(): void {
-    const { sessionSources } = this.#lane.config
+    const { sessionSources } = this.#serving.config
     const resolved = resolveSession(originForm(this.target), this.#req.rawHeaders, sessionSources)
     this.target = resolved.target
     this.path = pathOf(resolved.target)
@@ -90,7 +91,7 @@ export class Arrival {
   /** Reads the session from the body, when the head named none and the body may. */
   resolveFromBody(body: Buffer): void {
     if (this.#session !== undefined) return
-    const id = topLevelString(body, this.#lane.config.sessionBodyField ?? '')
+    const id = topLevelString(body, this.#serving.config.sessionBodyField ?? '')
     const session = typeof id === 'string' ? checkId(id, 'session') : this.#otherwise
     this.#session = session
     this.#count(session)
@@ -133,14 +134,14 @@ export class Arrival {
   /** The configured labels, and those the client sent as `x-rolltape-tags: k=v, k2=v2`. */
   #tags(): string {
     const sent = headerValue(this.#req.rawHeaders, 'x-rolltape-tags')
-    if (sent === undefined) return this.#lane.tagsJson
+    if (sent === undefined) return this.#serving.tagsJson
     const pairs = Buffer.from(sent, 'latin1')
       .toString()
       .split(',')
       .map((pair) => pair.trim().split('='))
       .filter(([key]) => key !== '')
       .map(([key, ...value]) => [key, value.join('=')])
-    return JSON.stringify({ ...this.#lane.config.tags, ...Object.fromEntries(pairs) })
+    return JSON.stringify({ ...this.#serving.config.tags, ...Object.fromEntries(pairs) })
   }
 
   #count(session: string): void {

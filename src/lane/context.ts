@@ -2,7 +2,6 @@
  * What all exchanges of one lane share. Made by `lane.ts`, read by `exchange.ts`; no exchange holds
  * anything else of the lane.
  */
-import type { RolltapeConfig } from '../options.ts'
 import type { LaneCounters } from '../supervisor/shared.ts'
 import type { Admission } from './admission.ts'
 import type { Exchange } from './exchange.ts'
@@ -19,7 +18,6 @@ export interface LaneLog {
 
 /** The lane as its exchanges see it. */
 export interface LaneContext {
-  readonly config: RolltapeConfig
   readonly counters: LaneCounters
   readonly wheel: Wheel
   readonly blocks: BlockPool
@@ -30,8 +28,6 @@ export interface LaneContext {
   /** Fine deadlines of paced replays. */
   readonly pacer: Wheel
   readonly log: LaneLog
-  /** The labels of the configuration as JSON text. */
-  readonly tagsJson: string
   /** True once the lane takes no new work. */
   readonly draining: boolean
   random(): number

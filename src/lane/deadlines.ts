@@ -5,6 +5,7 @@
  */
 import { RolltapeError } from '../errors.ts'
 import { AFTER_MARK_MS_MAX, BLOCK_AGE_MS_MAX } from '../limits.ts'
+import type { RolltapeConfig } from '../options.ts'
 import type { Failure } from './attempt.ts'
 import type { LaneContext } from './context.ts'
 import type { Relay } from './relay.ts'
@@ -44,6 +45,8 @@ export class Deadlines extends WheelEntry {
   /** `performance.now()` by which everything must be over; Infinity when there is no bound. */
   readonly untilMs: number
   readonly #lane: LaneContext
+  /** That of its arrival, to its end. */
+  readonly #config: RolltapeConfig
   readonly #owner: DeadlineOwner
   #afterMarkMs = Infinity
   #heartbeatMs = Infinity
@@ -53,13 +56,14 @@ export class Deadlines extends WheelEntry {
     super()
     this.#lane = lane
     this.#owner = owner
-    const { requestTimeoutMs } = lane.config
+    this.#config = lane.serving.config
+    const { requestTimeoutMs } = this.#config
     this.untilMs = requestTimeoutMs === 0 ? Infinity : atMs + requestTimeoutMs
   }
 
   /** The answer's head is there: heartbeats count from now. */
   onHead(nowMs: number): void {
-    const { heartbeatMs } = this.#lane.config
+    const { heartbeatMs } = this.#config
     if (heartbeatMs > 0) this.#heartbeatMs = nowMs + heartbeatMs
     this.arm()
   }
@@ -74,7 +78,7 @@ export class Deadlines extends WheelEntry {
     const owner = this.#owner
     if (nowMs >= this.untilMs && !owner.isOver) return owner.onTimeout(this.#timeout())
     if (nowMs >= this.#afterMarkMs && !owner.isOver) return owner.onMarkedLeft()
-    const { commitTimeoutMs, heartbeatMs, onTapeFailure } = this.#lane.config
+    const { commitTimeoutMs, heartbeatMs, onTapeFailure } = this.#config
     const since = owner.relay.waitingSinceMs
     if (commitTimeoutMs > 0 && since > 0 && nowMs >= since + commitTimeoutMs) {
       const error = new Error(`not written within commit_timeout (${commitTimeoutMs} ms)`)
@@ -89,7 +93,8 @@ export class Deadlines extends WheelEntry {
 
   /** Sets the wheel to what is due next; to be called whenever that may have changed. */
   arm(): void {
-    const { wheel, config } = this.#lane
+    const { wheel } = this.#lane
+    const config = this.#config
     const { isOver, relay, source, taping } = this.#owner
     let dueMs = isOver ? Infinity : Math.min(this.untilMs, this.#afterMarkMs)
     const since = relay.waitingSinceMs
@@ -111,7 +116,7 @@ export class Deadlines extends WheelEntry {
   }
 
   #timeout(): Failure {
-    const message = `the exchange took longer than request_timeout (${this.#lane.config.requestTimeoutMs} ms)`
+    const message = `the exchange took longer than request_timeout (${this.#config.requestTimeoutMs} ms)`
     const error = new RolltapeError('upstream_timeout_total', message)
     return { cause: 'timeout_total', error, retryable: false }
   }

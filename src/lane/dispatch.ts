@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http'
 import { toRolltapeError } from '../errors.ts'
 import type { RolltapeError } from '../errors.ts'
+import type { RolltapeConfig } from '../options.ts'
 import type { LaneContext } from './context.ts'
 import type { Intake } from './intake.ts'
 import type { BodyStream } from './request-body.ts'
@@ -15,6 +16,8 @@ import type { Recorder } from './recorder.ts'
 export interface Dispatched {
   readonly intake: Intake
   readonly req: IncomingMessage
+  /** That of its arrival. */
+  readonly config: Pick<RolltapeConfig, 'onTapeFailure'>
   /** The body as far as it has come; all of it when `body` is no stream. */
   readonly first: Buffer
   readonly body: Buffer | BodyStream
@@ -34,13 +37,13 @@ export interface DispatchOwner {
 
 /** Takes a request through; its owner is told once, now or when admission is resumed. */
 export function dispatch(lane: LaneContext, request: Dispatched, owner: DispatchOwner): void {
-  const { intake, req, first, body, recorder } = request
+  const { intake, req, config, first, body, recorder } = request
   const refused = (error: RolltapeError): void => {
     if (!Buffer.isBuffer(body)) body.destroy()
     owner.refuse(error, first)
   }
   const failure = recorder?.writer.failure
-  if (failure !== undefined && lane.config.onTapeFailure === 'refuse') {
+  if (failure !== undefined && config.onTapeFailure === 'refuse') {
     if (!Buffer.isBuffer(body)) body.destroy()
     return owner.onUntaped(failure)
   }

@@ -79,7 +79,7 @@ export class Exchange
     this.#req = req
     this.#res = res
     this.#intake = new Intake(lane, req, this)
-    this.relay = new Relay(this, req, res, lane.config.onTapeFailure)
+    this.relay = new Relay(this, req, res, this.serving.config.onTapeFailure)
     this.arrival = this.#intake.arrival
     this.#deadlines = new Deadlines(lane, this, this.arrival.atMs)
   }
@@ -216,7 +216,7 @@ export class Exchange
   onAnswered(): void {
     if (this.#answered) return
     this.#answered = true
-    leaveRest(this.#req, this.#lane.config.requestBodyBytesMax)
+    leaveRest(this.#req, this.serving.config.requestBodyBytesMax)
     if (this.taping === undefined || this.taping.lost) this.#close(undefined)
   }
 
@@ -257,12 +257,13 @@ export class Exchange
     if (this.#ended) return
     this.#asked = { first, body, match }
     const recorder = this.#records ? this.serving.recorder : undefined
-    const request = { intake: this.#intake, req: this.#req, first, body, recorder }
+    const { config } = this.serving
+    const request = { intake: this.#intake, req: this.#req, config, first, body, recorder }
     dispatch(this.#lane, request, this)
   }
 
   onDispatch(target: Target): void {
-    const { upstreams } = this.serving
+    const { upstreams, config } = this.serving
     const asked = this.#asked
     if (upstreams === undefined || asked === undefined) throw new TypeError('nothing to forward')
     const { first, body, match } = asked
@@ -272,7 +273,8 @@ export class Exchange
     this.taping?.submit()
     const { flat, bodyBytes, arrival } = this.#intake
     const { method } = arrival
-    const request = { target, method, flat, body, bodyBytes, untilMs: this.#deadlines.untilMs }
+    const { untilMs } = this.#deadlines
+    const request = { config, target, method, flat, body, bodyBytes, untilMs }
     this.source = new Forward(this.#lane, upstreams, this, request)
     this.upstream = target.base
     this.source.start()
@@ -291,7 +293,8 @@ export class Exchange
     const { recorder } = this.serving
     if (recorder === undefined || !this.#records) return
     const { arrival, rules } = this.#intake
-    const { blocks, config } = this.#lane
+    const { blocks } = this.#lane
+    const { config } = this.serving
     this.taping = new Taping(recorder.writer, blocks, arrival.number())
     this.relay.record(this.taping, config.durability !== 'memory')
     const { policyVersion } = this.#lane.serving
@@ -304,7 +307,7 @@ export class Exchange
     const { path, seq } = this.arrival
     const { status, reason, flat, body } = errorAnswer(untaped(failure), path, false)
     this.#res.writeHead(status, reason, flat).end(body)
-    leaveRest(this.#req, this.#lane.config.requestBodyBytesMax)
+    leaveRest(this.#req, this.serving.config.requestBodyBytesMax)
     if (seq !== 0) this.serving.recorder?.onVoid(seq)
     this.#close(undefined)
   }
@@ -346,7 +349,7 @@ export class Exchange
     if (this.relay.marked) {
       this.#deadlines.onMarkedLeave()
       this.resumeUpstream()
-    } else if (this.#lane.config.onClientGone === 'finish' && this.source && this.#req.complete) {
+    } else if (this.serving.config.onClientGone === 'finish' && this.source && this.#req.complete) {
       this.resumeUpstream()
     } else {
       this.#clientLeft()

@@ -7,6 +7,7 @@
  */
 import type { Dispatcher } from 'undici'
 import { RolltapeError } from '../errors.ts'
+import type { RolltapeConfig } from '../options.ts'
 import type { AttemptFrame } from '../tape/exchange.ts'
 import { Attempt } from './attempt.ts'
 import type { AttemptOwner, Failure } from './attempt.ts'
@@ -14,6 +15,7 @@ import type { LaneContext } from './context.ts'
 import { headerValue, responseHeaders } from './headers.ts'
 import type { BodyStream } from './request-body.ts'
 import { retriesStatus, retryDelayMs } from './retry.ts'
+import type { RetryRules } from './retry.ts'
 import type { Target } from './route.ts'
 import type { Upstreams } from './upstreams.ts'
 
@@ -31,6 +33,8 @@ export interface ForwardOwner {
 
 /** The request as it goes upstream. */
 export interface ForwardRequest {
+  /** That of its arrival. */
+  readonly config: Pick<RolltapeConfig, 'ttfbTimeoutMs' | 'stallTimeoutMs'> & RetryRules
   readonly target: Target
   readonly method: string
   readonly flat: string[]
@@ -103,7 +107,7 @@ export class Forward implements AttemptOwner {
   get deadlineMs(): number {
     if (this.#over) return Infinity
     if (this.#retryAtMs !== Infinity) return this.#retryAtMs
-    const { ttfbTimeoutMs, stallTimeoutMs } = this.#lane.config
+    const { ttfbTimeoutMs, stallTimeoutMs } = this.#request.config
     if (this.lastByteMs === 0) {
       return ttfbTimeoutMs === 0 ? Infinity : (this.#attempt?.startedMs ?? 0) + ttfbTimeoutMs
     }
@@ -140,7 +144,7 @@ export class Forward implements AttemptOwner {
 
   onResponseStart(attempt: Attempt, status: number, reason: string, raw: Buffer[]): boolean {
     const flat = responseHeaders(raw)
-    if (retriesStatus(this.#lane.config, status)) {
+    if (retriesStatus(this.#request.config, status)) {
       const retryAfter = headerValue(flat, 'retry-after')
       if (this.#retryLater(retryAfter)) {
         this.#note(attempt, status, null)
@@ -214,7 +218,7 @@ export class Forward implements AttemptOwner {
 
   /** Plans another try if one is left and it fits the total deadline. */
   #retryLater(retryAfter: string | undefined): boolean {
-    const { config } = this.#lane
+    const { config } = this.#request
     if (this.#tries >= config.maxAttempts || !this.#resendable) return false
     const delayMs = retryDelayMs(this.#tries + 1, retryAfter, () => this.#lane.random())
     if (delayMs === undefined) return false
@@ -238,7 +242,7 @@ export class Forward implements AttemptOwner {
   }
 
   #ttfbTimeout(): Failure {
-    const { ttfbTimeoutMs, retryAfterSend } = this.#lane.config
+    const { ttfbTimeoutMs, retryAfterSend } = this.#request.config
     const message = `${this.#request.target.base} sent no byte within ttfb_timeout (${ttfbTimeoutMs} ms)`
     return {
       cause: 'timeout_ttfb',
@@ -248,7 +252,7 @@ export class Forward implements AttemptOwner {
   }
 
   #stallTimeout(): Failure {
-    const { stallTimeoutMs } = this.#lane.config
+    const { stallTimeoutMs } = this.#request.config
     const message = `no byte from ${this.#request.target.base} for stall_timeout (${stallTimeoutMs} ms)`
     return {
       cause: 'timeout_stall',

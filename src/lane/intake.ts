@@ -35,14 +35,12 @@ export class Intake implements BodyOwner {
   readonly arrival: Arrival
   /** How it is served; the process's rules until the session is known. */
   rules: Rules
-  readonly #lane: LaneContext
   readonly #serving: Serving
   readonly #req: IncomingMessage
   readonly #owner: IntakeOwner
   #headers: ForwardedHeaders = { flat: [], bodyBytes: 0, plainChunks: true }
 
   constructor(lane: LaneContext, req: IncomingMessage, owner: IntakeOwner) {
-    this.#lane = lane
     this.#serving = lane.serving
     this.#req = req
     this.#owner = owner
@@ -62,7 +60,7 @@ export class Intake implements BodyOwner {
 
   /** Begins; what comes of it is told to the owner. */
   start(): void {
-    const { config } = this.#lane
+    const { config } = this.#serving
     try {
       this.arrival.resolve()
       if (this.arrival.hasSession) this.#rule()
@@ -85,7 +83,7 @@ export class Intake implements BodyOwner {
    * @throws RolltapeError `bad_model`, `no_route`.
    */
   target(first: Buffer): Target {
-    const { config } = this.#lane
+    const { config } = this.#serving
     const { session, target } = this.arrival
     const base = chooseBase(config, session, first)
     return joinTarget(base, config.upstreamApiKey === null ? target : dropQueryKey(target))
@@ -104,7 +102,7 @@ export class Intake implements BodyOwner {
   }
 
   onBodyTooLong(bytes: number): void {
-    const max = this.#lane.config.requestBodyBytesMax
+    const max = this.#serving.config.requestBodyBytesMax
     const message = `the request body has ${bytes} bytes or more, and request_body_bytes_max is ${max}`
     this.#owner.onBodyTooLong(new RolltapeError('request_too_large', message))
   }
@@ -130,7 +128,7 @@ export class Intake implements BodyOwner {
 
   /** Something must see the whole body before the request can go anywhere. */
   get #needsWhole(): boolean {
-    const { config } = this.#lane
+    const { config } = this.#serving
     return (
       replays(this.rules.mode) ||
       needsModel(config) ||

@@ -83,13 +83,11 @@ export interface DrainReport {
 
 /** A running lane. */
 export class Lane implements LaneContext {
-  readonly config: RolltapeConfig
   readonly counters: LaneCounters
   readonly wheel: Wheel
   readonly blocks = new BlockPool()
   readonly pacer: Wheel
   readonly log: LaneLog
-  readonly tagsJson: string
   draining = false
   readonly admission: Admission
   readonly #parts: Parts
@@ -107,10 +105,8 @@ export class Lane implements LaneContext {
 
   private constructor(options: LaneOptions) {
     const { lane, config, log, disk } = options
-    this.config = config
     this.counters = countersOf(options.counters, lane)
     this.log = log
-    this.tagsJson = JSON.stringify(config.tags)
     this.admission = new Admission(options.admission ?? [])
     this.#watch = new LaneWatch(options.onWatched, options)
     const onVoid = (seq: number): void => this.#watch.onVoid(seq)
@@ -288,7 +284,7 @@ export class Lane implements LaneContext {
     const draining = new RolltapeError('draining', 'rolltape is shutting down')
     for (const exchange of this.#live) exchange.cancel(draining)
     // What was cut still commits its END; a disk that hangs may not hold the process.
-    await this.#quiet(this.config.commitTimeoutMs || timeoutMs)
+    await this.#quiet(this.serving.config.commitTimeoutMs || timeoutMs)
     this.#listener?.closeAll()
     await closed
     const trouble = await this.#parts.finish()
@@ -302,7 +298,8 @@ export class Lane implements LaneContext {
 
   #watchDisk(): void {
     const nowMs = performance.now()
-    for (const { writer } of this.#parts.recorders) writer.watch(nowMs, this.config.commitTimeoutMs)
+    const { commitTimeoutMs } = this.serving.config
+    for (const { writer } of this.#parts.recorders) writer.watch(nowMs, commitTimeoutMs)
   }
 
   #quiet(timeoutMs: number): Promise<void> {

@@ -4,7 +4,8 @@
  */
 import { forwards } from '../mode.ts'
 import type { Mode, OnMiss } from '../mode.ts'
-import type { RolltapeConfig } from '../options.ts'
+import { unpackConfig } from '../options.ts'
+import type { PackedConfig, RolltapeConfig } from '../options.ts'
 import type { SessionOverride } from '../options/overrides.ts'
 import { Player } from './player.ts'
 import type { LaneReplay } from './player.ts'
@@ -16,6 +17,8 @@ import { Upstreams } from './upstreams.ts'
 /** How a lane is to serve from now on. */
 export interface ServingOrder {
   readonly generation: number
+  /** As before unless given; at first, that of the lane. */
+  readonly config?: PackedConfig
   readonly mode: Mode
   readonly onMiss: OnMiss
   /** In `hybrid`: what has run out goes live. */
@@ -127,18 +130,22 @@ export class Parts {
   }
 
   #make(order: ServingOrder, before: Serving | undefined): Serving {
-    const { config, counters, lane } = this.#options
+    const { counters, lane } = this.#options
+    const kept = before?.config ?? this.#options.config
+    const config = order.config === undefined ? kept : unpackConfig(order.config)
     const { generation, mode, onMiss, endsLive, overrides, policyVersion } = order
     const { recording, replay } = order
     const modes = [mode, ...[...overrides.values()].map((own) => own.mode ?? mode)]
     const recorder = before?.recorder
-    const kept = recorder !== undefined && recorder.folder === recording?.folder
+    const records = recorder !== undefined && recorder.folder === recording?.folder
     return {
       generation,
+      config,
+      tagsJson: JSON.stringify(config.tags),
       rules: { mode, onMiss, endsLive, ...replayRules(config) },
       overrides,
       policyVersion,
-      recorder: kept ? recorder : recording && this.#record(recording),
+      recorder: records ? recorder : recording && this.#record(recording),
       player:
         replay === 'kept' ? before?.player : replay && new Player(replay, config, counters, lane),
       upstreams:

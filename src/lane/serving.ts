@@ -1,11 +1,12 @@
 /**
- * How a lane serves at this moment: mode and generation, what sessions have of their own, and the
+ * How a lane serves at this moment: mode and generation, configuration, what sessions have of their own, and the
  * parts that serve. Immutable: a switch puts another one in its place, and an exchange keeps to its
  * end the one that it found on arrival.
  */
 import { RolltapeError } from '../errors.ts'
 import { records, replays } from '../mode.ts'
 import type { Mode, OnMiss } from '../mode.ts'
+import type { RolltapeConfig } from '../options.ts'
 import type { SessionOverride } from '../options/overrides.ts'
 import { parsePace } from '../replay/pace.ts'
 import type { Pace } from '../replay/pace.ts'
@@ -31,6 +32,9 @@ export interface Rules {
 export interface Serving {
   /** Counted up by each switch of modes or files. */
   readonly generation: number
+  readonly config: RolltapeConfig
+  /** The labels of the configuration as JSON text. */
+  readonly tagsJson: string
   /** How sessions are served that have nothing of their own. */
   readonly rules: Rules
   readonly overrides: ReadonlyMap<string, SessionOverride>

@@ -21,6 +21,7 @@ import { RolltapeError } from '../errors.ts'
 import { EXPLAINED_AT_ONCE_MAX, FLUSHES_AT_ONCE_MAX, LOADS_AT_ONCE_MAX } from '../limits.ts'
 import { forwards, replays } from '../mode.ts'
 import type { Mode } from '../mode.ts'
+import { rereadConfig } from '../options.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import { parseAskedBody } from '../replay/explain-recording.ts'
@@ -34,6 +35,7 @@ import { Drains } from './drains.ts'
 import { explainAside } from './explain-aside.ts'
 import type { Watcher } from './exchange-watch.ts'
 import { Probe, upstreamsOf } from './probe.ts'
+import type { Reloaded } from './reload.ts'
 import type { LoadOptions } from './replay.ts'
 import type { CounterName } from './shared.ts'
 import type { Supervisor } from './supervisor.ts'
@@ -62,7 +64,6 @@ const COUNTED = [
 
 /** Steers one supervisor. */
 export class SupervisorTarget implements ControlTarget {
-  readonly config: RolltapeConfig
   readonly #supervisor: Supervisor
   readonly #probe: Probe
   readonly #drains: Drains
@@ -75,12 +76,15 @@ export class SupervisorTarget implements ControlTarget {
   #loading = 0
   #stopping: { readonly deadlineMs: number } | undefined
 
-  constructor(supervisor: Supervisor, config: RolltapeConfig, owner: TargetOwner) {
+  constructor(supervisor: Supervisor, owner: TargetOwner) {
     this.#supervisor = supervisor
     this.#probe = new Probe(supervisor)
     this.#drains = new Drains(supervisor)
-    this.config = config
     this.#owner = owner
+  }
+
+  get config(): RolltapeConfig {
+    return this.#supervisor.config
   }
 
   get mode(): Mode {
@@ -142,7 +146,7 @@ export class SupervisorTarget implements ControlTarget {
     }
     this.#loading++
     try {
-      const { generation, mode } = (await this.#supervisor.load(file, how)).modes
+      const { generation, mode } = (await this.#supervisor.switch({ replayFile: file }, how)).modes
       return { replay: this.#probe.replay(), mode, generation }
     } finally {
       this.#loading--
@@ -250,6 +254,10 @@ export class SupervisorTarget implements ControlTarget {
 
   setPolicyVersion(version: string): Promise<string> {
     return this.#supervisor.setPolicyVersion(version)
+  }
+
+  reload(): Promise<Reloaded> {
+    return this.#supervisor.reload(() => rereadConfig(this.config))
   }
 
   async #admission(scope: AdmissionScope): Promise<AdmissionState> {

@@ -73,26 +73,24 @@ export class Replaying {
   }
 }
 
-/**
- * Makes sure that somebody waits for a load.
- * @throws RolltapeError `deadline_passed`.
- */
-export function checkWanted(signal: AbortSignal): void {
-  if (!signal.aborted) return
+function checkWanted(load: LoadOptions | undefined): void {
+  if (load?.signal.aborted !== true) return
   const message = 'nobody waits for the recording any more; the one that was loaded stays'
   throw new RolltapeError('deadline_passed', message)
 }
 
 /**
  * Reads the recording that is to be replayed.
- * @throws RolltapeError `not_found`, `record_malformed`, `tape_corrupt`, `bad_option`.
+ * @throws RolltapeError `not_found`, `record_malformed`, `tape_corrupt`, `bad_option`;
+ *   `deadline_passed` when nobody waits for it any more.
  */
 export async function openReplay(
   file: string,
   config: RolltapeConfig,
   log: LaneLog,
-  onProgress: LoadOptions['onProgress'] = () => undefined,
+  load?: LoadOptions,
 ): Promise<LaneReplay> {
+  checkWanted(load)
   const say = progressLog(log, 'reading the recording')
   const ignore = ignoreRules(config.ignore, config.ignoreProfile)
   const source = await buildReplaySource({
@@ -100,9 +98,10 @@ export async function openReplay(
     ignore,
     onProgress: (done, total) => {
       say(done, total)
-      onProgress(done, total)
+      load?.onProgress(done, total)
     },
   })
+  checkWanted(load)
   for (const trouble of source.troubles) log.warn({}, trouble)
   const { index } = source
   return {

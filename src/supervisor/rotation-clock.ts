@@ -9,7 +9,7 @@ const LOOK_MS = 1_000
 
 /** What the clock looks at, and what it does. */
 export interface RotationClockOptions {
-  readonly config: RolltapeConfig
+  readonly config: () => RolltapeConfig
   readonly log: LaneLog
   /** The file that is written now; undefined when nothing is recorded. */
   readonly file: () => string | undefined
@@ -29,9 +29,15 @@ export class RotationClock {
 
   /** Begins to look, where the configuration says so. */
   start(): void {
-    const { rotateBytes, rotateIntervalMs } = this.#options.config
-    if (rotateBytes === 0 && rotateIntervalMs === 0) return
     this.#begunMs = performance.now()
+    this.reset()
+  }
+
+  /** The configuration may be another one: begins, goes on or ends to look. */
+  reset(): void {
+    this.stop()
+    const { rotateBytes, rotateIntervalMs } = this.#options.config()
+    if (rotateBytes === 0 && rotateIntervalMs === 0) return
     this.#timer = setInterval(() => this.look(performance.now()), LOOK_MS)
     this.#timer.unref()
   }
@@ -47,13 +53,14 @@ export class RotationClock {
 
   /** Rotates when it is due. A part without a record is not closed. */
   look(nowMs: number): void {
-    const { config, file, log, rotate } = this.#options
+    const { file, log, rotate } = this.#options
+    const { rotateBytes, rotateIntervalMs } = this.#options.config()
     const path = file()
     if (this.#rotating || path === undefined) return
     const bytes = statSync(path, { throwIfNoEntry: false })?.size ?? 0
-    const isFull = config.rotateBytes > 0 && bytes >= config.rotateBytes
+    const isFull = rotateBytes > 0 && bytes >= rotateBytes
     const ageMs = nowMs - this.#begunMs
-    const isOld = config.rotateIntervalMs > 0 && ageMs >= config.rotateIntervalMs
+    const isOld = rotateIntervalMs > 0 && ageMs >= rotateIntervalMs
     if (bytes === 0 || !(isFull || isOld)) return
     this.#rotating = true
     rotate()

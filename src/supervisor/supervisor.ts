@@ -24,7 +24,9 @@ import type { Recording, RecoveryReport, Rotation } from './recording.ts'
 import { Recordings } from './recordings.ts'
 import { RotationClock } from './rotation-clock.ts'
 import { Sessions } from './sessions.ts'
-import { Replaying, checkWanted, openReplay } from './replay.ts'
+import { changesTo } from './reload.ts'
+import type { Reloaded } from './reload.ts'
+import { Replaying, openReplay } from './replay.ts'
 import type { LoadOptions, Replayed } from './replay.ts'
 import { countersOf, makeCounters, WatchFlag } from './shared.ts'
 import type { CounterName, LaneCounters } from './shared.ts'
@@ -45,7 +47,7 @@ export interface CloseReport {
 
 /** Runs lanes over a recording. */
 export class Supervisor {
-  readonly #config: RolltapeConfig
+  #config: RolltapeConfig
   readonly #log: LaneLog
   readonly #counters = makeCounters()
   readonly #lanes: Lanes
@@ -78,7 +80,7 @@ export class Supervisor {
       log,
       rules,
       dataFor: (lane) => ({
-        config: packConfig(config),
+        config: packConfig(this.#config),
         counters: this.#counters,
         order: this.#order(lane, true),
         admission: this.#admissions.pauses,
@@ -107,7 +109,7 @@ export class Supervisor {
       onWatched: (batch) => this.watch.take(batch),
     })
     this.#clock = new RotationClock({
-      config,
+      config: () => this.#config,
       log,
       file: () => this.#recordings.file,
       rotate: () => this.rotate(),
@@ -127,6 +129,11 @@ export class Supervisor {
   /** How many lanes serve. */
   get lanes(): number {
     return this.#lanes.count
+  }
+
+  /** The configuration in force. */
+  get config(): RolltapeConfig {
+    return this.#config
   }
 
   /** How it serves now. */
@@ -217,34 +224,42 @@ export class Supervisor {
 
   /**
    * Switches modes, the files they need included. When it resolves, every lane serves every request
-   * that arrives by the new modes; exchanges that had arrived keep to theirs.
+   * that arrives by the new modes; exchanges that had arrived keep to theirs. With `load` the replay
+   * file is read also where it is loaded already. Other switches go on while one is read.
    * @throws RolltapeError `generation_conflict`, `mode_unavailable`, `recording_conflict`, or what
-   *   opening a file throws; then nothing has changed.
+   *   opening a file throws, `deadline_passed` when nobody waits for it; then nothing has changed.
    */
-  switch(change: Switch): Promise<Switched> {
+  switch(change: Switch, load?: LoadOptions): Promise<Switched> {
     const { replayFile } = change
     if (replayFile === undefined) return this.#switches.run(() => this.#switch(change))
     return this.#loads.run(async () => {
       this.#decide(change)
-      const isNew = replayFile !== null && replayFile !== this.replay?.file
-      const source = isNew ? await openReplay(replayFile, this.#config, this.#log) : undefined
+      const isKnown = load === undefined && replayFile === this.replay?.file
+      const source =
+        replayFile === null || isKnown
+          ? undefined
+          : await openReplay(replayFile, this.#config, this.#log, load)
       return this.#switches.run(() => this.#switch(change, source))
     })
   }
 
   /**
-   * Reads a recording, also one that is loaded already, and answers from it from then on. Switches
-   * go on meanwhile; other loads come after it.
-   * @throws RolltapeError `deadline_passed` when nobody waits for it any more, or as {@link switch}.
+   * Serves by another configuration: exchanges that have arrived keep to theirs. Modes, and what
+   * sessions have of their own, stay.
+   * @throws RolltapeError `wrong_state`, `mode_unavailable`, or what reading it throws; then
+   *   nothing has changed.
    */
-  load(file: string, { onProgress, signal }: LoadOptions): Promise<Switched> {
-    const change = { replayFile: file }
-    return this.#loads.run(async () => {
-      checkWanted(signal)
-      this.#decide(change)
-      const source = await openReplay(file, this.#config, this.#log, onProgress)
-      checkWanted(signal)
-      return this.#switches.run(() => this.#switch(change, source))
+  reload(read: () => RolltapeConfig): Promise<Reloaded> {
+    return this.#switches.run(async () => {
+      const next = read()
+      const { changed, concernsPlayers } = changesTo(this.#config, next)
+      if (changed.length > 0) this.#modes = this.#decide({}, next)
+      this.#config = next
+      this.#clock.reset()
+      if (changed.length > 0) {
+        await this.#lanes.askAll('serve', (lane) => this.#order(lane, concernsPlayers))
+      }
+      return { changed, generation: this.#modes.generation }
     })
   }
 
@@ -320,7 +335,7 @@ export class Supervisor {
   }
 
   /** The modes after a change; throws where it cannot be had. */
-  #decide(change: Switch): Modes {
+  #decide(change: Switch, config = this.#config): Modes {
     if (this.#closing !== undefined) {
       throw new RolltapeError('draining', 'rolltape is shutting down and switches no more')
     }
@@ -330,7 +345,7 @@ export class Supervisor {
     return changeModes(this.#modes, change, {
       hasRecording: recordingFile !== undefined,
       hasReplay: Boolean(source),
-      hasUpstream: this.#config.proxyBaseUrl.length + this.#config.proxyRules.size > 0,
+      hasUpstream: config.proxyBaseUrl.length + config.proxyRules.size > 0,
     })
   }
 
@@ -359,6 +374,7 @@ export class Supervisor {
     const recording = this.#recordings.current
     return {
       generation,
+      config: packConfig(this.#config),
       mode,
       onMiss: onMissOf(this.#config, { hasRecording: recording !== undefined }),
       endsLive: endsLive(this.#config),

@@ -71,7 +71,7 @@ t.test('unload: refused while somebody needs it, then all of it is gone', async 
   await ask(address, 'SetMode', { mode: 'MODE_REPLAY', session: 's' })
   t.match(await refusal(address, 'UnloadTape'), needed, 'a session needs it')
   await ask(address, 'SetMode', { session: 's', clear: true })
-  t.strictSame(await ask(address, 'UnloadTape'), { file, mode: 'MODE_RECORD', generation: '6' })
+  t.strictSame(await ask(address, 'UnloadTape'), { file, mode: 'MODE_RECORD', generation: '7' })
   t.notOk('replay' in (await ask(address, 'GetStatus')))
   t.match(await refusal(address, 'SetMode', { mode: 'MODE_REPLAY' }), [
     'failed_precondition',
@@ -126,9 +126,9 @@ t.test('a load that nobody waits for is dropped, and keeps no switch waiting', a
   await supervisor.start()
   t.teardown(() => supervisor.close())
   const leaving = new AbortController()
-  const onProgress = (): void => leaving.abort()
-  const dropped = supervisor.load(second, { onProgress, signal: leaving.signal })
-  const queued = supervisor.load(second, { onProgress, signal: leaving.signal })
+  const leave = { onProgress: () => leaving.abort(), signal: leaving.signal }
+  const dropped = supervisor.switch({ replayFile: second }, leave)
+  const queued = supervisor.switch({ replayFile: second }, leave)
   await t.rejects(dropped, { code: 'deadline_passed', message: /stays/ })
   await t.rejects(queued, { code: 'deadline_passed' })
   t.equal(supervisor.replay?.file, first)
@@ -140,7 +140,7 @@ t.test('a load that nobody waits for is dropped, and keeps no switch waiting', a
       switched ??= supervisor.switch({ mode: 'passthrough' }).then(() => order.push('switch'))
     },
   }
-  await supervisor.load(second, waits).then(() => order.push('load'))
+  await supervisor.switch({ replayFile: second }, waits).then(() => order.push('load'))
   await switched
   t.strictSame(order, ['switch', 'load'])
   t.match(supervisor.modes, { mode: 'passthrough', generation: 3 })

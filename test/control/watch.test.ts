@@ -246,7 +246,7 @@ t.test('a thousand watchers that come and go leave nothing behind', async (t) =>
   const supervisor = new Supervisor(config, quiet)
   await supervisor.start()
   const url = `http://127.0.0.1:${supervisor.port}`
-  const target = new SupervisorTarget(supervisor, config, { url, close: () => undefined })
+  const target = new SupervisorTarget(supervisor, { url, close: () => undefined })
   const at = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const
   const control = await startControl(at, config, target, (error) => t.fail(error.message))
   t.teardown(async () => {

@@ -12,7 +12,7 @@ import { annotateVerb, closeVerb, sessionsVerb, sessionVerb } from './sessions.t
 import { loadVerb, unloadVerb } from './load.ts'
 import { explainVerb, upstreamsVerb } from './look.ts'
 import { modeVerb } from './mode.ts'
-import { configVerb, statusVerb } from './status.ts'
+import { configVerb, reloadVerb, statusVerb } from './status.ts'
 import { flushVerb, rotateVerb, shutdownVerb } from './steer.ts'
 import { tailVerb } from './tail.ts'
 
@@ -39,6 +39,7 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
   const verbs = [
     statusVerb,
     configVerb,
+    reloadVerb,
     modeVerb,
     loadVerb,
     unloadVerb,

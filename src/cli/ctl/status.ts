@@ -1,4 +1,4 @@
-/** `ctl status` and `ctl config`: how a rolltape is, and how it is configured. */
+/** `ctl status`, `ctl config` and `ctl reload`: how a rolltape is, and how it is configured. */
 import { setTimeout as wait } from 'node:timers/promises'
 
 import { Command } from 'commander'
@@ -6,6 +6,7 @@ import { Command } from 'commander'
 import {
   GetConfigResponse,
   GetStatusResponse,
+  ReloadConfigResponse,
   modeToJSON,
   originToJSON,
   stateToJSON,
@@ -19,6 +20,7 @@ import { EXIT, say, type Terminal } from '../terminal.ts'
 import { pauseText } from './admission.ts'
 import { addConnection, Connection, type ConnectionFlags } from './connection.ts'
 import { facts, ms, sayJson, word } from './output.ts'
+import { doVerb } from './verb.ts'
 
 /** Between two looks of `--watch`. */
 const WATCH_MS = 1_000
@@ -59,6 +61,27 @@ export function configVerb(terminal: Terminal, finish: (code: number) => void): 
       }),
     )
   })
+}
+
+/** Makes `ctl reload`. */
+export function reloadVerb(terminal: Terminal, finish: (code: number) => void): Command {
+  const command = new Command('reload').description(
+    'Read the configuration file anew; all of what may change now holds, or nothing changes',
+  )
+  return doVerb<ConnectionFlags, ReloadConfigResponse>(
+    command,
+    {
+      ask: (to) => to.call(to.client.reloadConfig, {}),
+      json: (answer) => ReloadConfigResponse.toJSON(answer),
+      lines: ({ changedKeys, generation }) =>
+        facts([
+          ['changed', changedKeys.join(', ') || '-'],
+          ['generation', String(generation)],
+        ]),
+    },
+    terminal,
+    finish,
+  )
 }
 
 /** A recording as lines for people. */

@@ -614,6 +614,18 @@ export interface ConfigEntry {
   origin: Origin;
 }
 
+/** Asks for the configuration to be read anew. */
+export interface ReloadConfigRequest {
+}
+
+/** The configuration was read. */
+export interface ReloadConfigResponse {
+  /** Keys that have another value now; empty when nothing changed. */
+  changedKeys: string[];
+  /** Counts switches; a reload that changes something is one. */
+  generation: number;
+}
+
 /** Asks for another mode. */
 export interface SetModeRequest {
   /** What is to be done with requests; may be left out where settings of a session are given. */
@@ -2968,6 +2980,147 @@ export const ConfigEntry: MessageFns<ConfigEntry> = {
     message.key = object.key ?? "";
     message.value = object.value === undefined ? undefined : object.value;
     message.origin = object.origin ?? 0;
+    return message;
+  },
+};
+
+function createBaseReloadConfigRequest(): ReloadConfigRequest {
+  return {};
+}
+
+export const ReloadConfigRequest: MessageFns<ReloadConfigRequest> = {
+  encode(_: ReloadConfigRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReloadConfigRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReloadConfigRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ReloadConfigRequest {
+    return {};
+  },
+
+  toJSON(_: ReloadConfigRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReloadConfigRequest>): ReloadConfigRequest {
+    return ReloadConfigRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ReloadConfigRequest>): ReloadConfigRequest {
+    const message = createBaseReloadConfigRequest();
+    return message;
+  },
+};
+
+function createBaseReloadConfigResponse(): ReloadConfigResponse {
+  return { changedKeys: [], generation: 0 };
+}
+
+export const ReloadConfigResponse: MessageFns<ReloadConfigResponse> = {
+  encode(message: ReloadConfigResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.changedKeys) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.generation !== 0) {
+      writer.uint32(16).int64(message.generation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReloadConfigResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReloadConfigResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.changedKeys.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.generation = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReloadConfigResponse {
+    return {
+      changedKeys: globalThis.Array.isArray(object?.changedKeys)
+        ? object.changedKeys.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.changed_keys)
+        ? object.changed_keys.map((e: any) => globalThis.String(e))
+        : [],
+      generation: isSet(object.generation) ? globalThis.Number(object.generation) : 0,
+    };
+  },
+
+  toJSON(message: ReloadConfigResponse): unknown {
+    const obj: any = {};
+    if (message.changedKeys?.length) {
+      obj.changedKeys = message.changedKeys;
+    }
+    if (message.generation !== undefined) {
+      obj.generation = Math.round(message.generation);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReloadConfigResponse>): ReloadConfigResponse {
+    return ReloadConfigResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReloadConfigResponse>): ReloadConfigResponse {
+    const message = createBaseReloadConfigResponse();
+    message.changedKeys = object.changedKeys?.map((e) => e) || [];
+    message.generation = object.generation ?? 0;
     return message;
   },
 };
@@ -9594,6 +9747,29 @@ export const ControlServiceService = {
     responseDeserialize: (value: Buffer): ForkCursorResponse => ForkCursorResponse.decode(value),
   },
   /**
+   * Reads the configuration's sources anew: its file and the files of its keys; flags and variables are
+   * as they were. All of it holds for requests that arrive after the answer, or nothing changes.
+   * Exchanges that have arrived keep to theirs. Modes, files and settings that SetMode and LoadTape
+   * gave stay.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: a source cannot be read or a value cannot be; the message says which.
+   * - FAILED_PRECONDITION: something has changed that cannot while rolltape runs, all of it named; a
+   *   mode in force would lack its upstream; recording_file and replay_file are one recording.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  reloadConfig: {
+    path: "/rolltape.control.v1.ControlService/ReloadConfig" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReloadConfigRequest): Buffer => Buffer.from(ReloadConfigRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReloadConfigRequest => ReloadConfigRequest.decode(value),
+    responseSerialize: (value: ReloadConfigResponse): Buffer =>
+      Buffer.from(ReloadConfigResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReloadConfigResponse => ReloadConfigResponse.decode(value),
+  },
+  /**
    * Serves in another mode: all sessions that have none of their own, or one session. Also opens the
    * files that the mode needs. Answers once every lane has acknowledged it: what is accepted after the
    * answer is served in the new mode, what was accepted before keeps its own to its end.
@@ -9968,6 +10144,20 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
    * - RESOURCE_EXHAUSTED: there are too many runs.
    */
   forkCursor: handleUnaryCall<ForkCursorRequest, ForkCursorResponse>;
+  /**
+   * Reads the configuration's sources anew: its file and the files of its keys; flags and variables are
+   * as they were. All of it holds for requests that arrive after the answer, or nothing changes.
+   * Exchanges that have arrived keep to theirs. Modes, files and settings that SetMode and LoadTape
+   * gave stay.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: a source cannot be read or a value cannot be; the message says which.
+   * - FAILED_PRECONDITION: something has changed that cannot while rolltape runs, all of it named; a
+   *   mode in force would lack its upstream; recording_file and replay_file are one recording.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  reloadConfig: handleUnaryCall<ReloadConfigRequest, ReloadConfigResponse>;
   /**
    * Serves in another mode: all sessions that have none of their own, or one session. Also opens the
    * files that the mode needs. Answers once every lane has acknowledged it: what is accepted after the
@@ -10385,6 +10575,34 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ForkCursorResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Reads the configuration's sources anew: its file and the files of its keys; flags and variables are
+   * as they were. All of it holds for requests that arrive after the answer, or nothing changes.
+   * Exchanges that have arrived keep to theirs. Modes, files and settings that SetMode and LoadTape
+   * gave stay.
+   *
+   * Status codes:
+   * - OK
+   * - INVALID_ARGUMENT: a source cannot be read or a value cannot be; the message says which.
+   * - FAILED_PRECONDITION: something has changed that cannot while rolltape runs, all of it named; a
+   *   mode in force would lack its upstream; recording_file and replay_file are one recording.
+   * - UNAVAILABLE: rolltape is shutting down, or a lane died and has no successor.
+   */
+  reloadConfig(
+    request: ReloadConfigRequest,
+    callback: (error: ServiceError | null, response: ReloadConfigResponse) => void,
+  ): ClientUnaryCall;
+  reloadConfig(
+    request: ReloadConfigRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReloadConfigResponse) => void,
+  ): ClientUnaryCall;
+  reloadConfig(
+    request: ReloadConfigRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReloadConfigResponse) => void,
   ): ClientUnaryCall;
   /**
    * Serves in another mode: all sessions that have none of their own, or one session. Also opens the
