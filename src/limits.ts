@@ -129,6 +129,9 @@ export const HELD_BODY_BYTES_MAX = 256 * MiB
 /** Sessions with a mode, pace or shape of their own. Over it: `over_capacity`. */
 export const SESSION_OVERRIDES_MAX = 10_000
 
+/** How long a switch back to a recording waits for it to be left. */
+export const LEAVE_WAIT_MS_MAX = 2_000
+
 /** Lanes of one process. Each has its thread, its pools and its segments. */
 export const LANES_MAX = 64
 

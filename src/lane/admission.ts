@@ -4,7 +4,7 @@
  *
  * Replayed answers need no upstream and are not asked here.
  */
-import { RolltapeError } from '../errors.ts'
+import { RolltapeError, toRolltapeError } from '../errors.ts'
 import { HELD_BODY_BYTES_MAX, HELD_MAX } from '../limits.ts'
 import { topLevelString } from './body-scan.ts'
 
@@ -56,7 +56,13 @@ export class Admission {
     const held = this.#held
     this.#held = []
     this.#heldBytes = 0
-    for (const applicant of held) if (!applicant.isOver()) this.ask(applicant)
+    for (const applicant of held) {
+      try {
+        if (!applicant.isOver()) this.ask(applicant)
+      } catch (error) {
+        applicant.onAdmission(toRolltapeError(error))
+      }
+    }
   }
 
   /** Tells the applicant, now or later, once. */

@@ -34,10 +34,7 @@ import { recordsUnder } from './serving.ts'
 import type { Serving } from './serving.ts'
 import { Taping } from './taping.ts'
 
-const NOTHING = Buffer.alloc(0)
-
 interface Forwarded {
-  readonly first: Buffer
   readonly body: Buffer | BodyStream
   readonly match: MatchFrame | undefined
 }
@@ -64,6 +61,8 @@ export class Exchange
   readonly #deadlines: Deadlines
   /** The look into the recording, also where its answer is only compared with. */
   #replay: Replay | undefined
+  /** The request's body, as far as it had come when it was taken in. */
+  #first: Buffer | undefined
   /** What is to be forwarded. */
   #asked: Forwarded | undefined
   /** A record answers: what is on a tape already is not recorded again. */
@@ -84,19 +83,19 @@ export class Exchange
     this.#deadlines = new Deadlines(lane, this, this.arrival.atMs)
   }
 
-  /** Takes the request: everything that follows is driven by events. */
-  accept(): void {
+  /** Takes the request, or refuses it: everything that follows is driven by events. */
+  accept(refused?: RolltapeError): void {
     this.#res.on('close', () => this.#onClientClose())
     this.#deadlines.arm()
-    this.#intake.start()
+    if (refused === undefined) this.#intake.start()
+    else this.refuse(refused)
   }
 
   /** Answers with an error of rolltape's own; nothing is asked of an upstream any more. */
   refuse(error: RolltapeError, body?: Buffer): void {
     if (this.#ended) return
     this.#lane.counters.add('refused')
-    this.#begin('', '')
-    if (body !== undefined) this.taping?.request(body)
+    this.#beginUnsent(body)
     this.#answer(error, 'error')
   }
 
@@ -114,11 +113,12 @@ export class Exchange
   /** True when an admission rule is about it, now that it has gone to an upstream. */
   isUnder(rule: AdmissionRule): boolean {
     const { upstream } = this
-    return upstream !== '' && concerns(rule, { upstream, first: this.#asked?.first ?? NOTHING })
+    return upstream !== '' && concerns(rule, { upstream, first: this.#first ?? Buffer.alloc(0) })
   }
 
   onRequest(first: Buffer, body: Buffer | BodyStream): void {
     if (this.#ended) return
+    this.#first = first
     const { mode } = this.#intake.rules
     const { player } = this.serving
     if (player === undefined || mode === 'record' || mode === 'passthrough') {
@@ -255,7 +255,7 @@ export class Exchange
 
   #forward(first: Buffer, body: Buffer | BodyStream, match?: MatchFrame): void {
     if (this.#ended) return
-    this.#asked = { first, body, match }
+    this.#asked = { body, match }
     const recorder = this.#records ? this.serving.recorder : undefined
     const { config } = this.serving
     const request = { intake: this.#intake, req: this.#req, config, first, body, recorder }
@@ -264,9 +264,9 @@ export class Exchange
 
   onDispatch(target: Target): void {
     const { upstreams, config } = this.serving
-    const asked = this.#asked
-    if (upstreams === undefined || asked === undefined) throw new TypeError('nothing to forward')
-    const { first, body, match } = asked
+    const [asked, first] = [this.#asked, this.#first]
+    if (!upstreams || !asked || !first) throw new TypeError('nothing to forward')
+    const { body, match } = asked
     this.#begin(target.path, target.base)
     this.taping?.request(first)
     if (match !== undefined) this.taping?.match(match)
@@ -284,6 +284,13 @@ export class Exchange
   /** True when this exchange goes to the tape. */
   get #records(): boolean {
     return this.serving.recorder !== undefined && !this.#found && recordsUnder(this.#intake.rules)
+  }
+
+  /** It ends before it has gone anywhere: what came of its body is recorded all the same. */
+  #beginUnsent(body = this.#first): void {
+    if (this.#begun) return
+    this.#begin('', '')
+    if (body !== undefined) this.taping?.request(body)
   }
 
   /** From here on it is known whether the exchange is recorded, and it is. */
@@ -320,7 +327,7 @@ export class Exchange
     const { seq } = this.arrival
     log.debug({ seq, code: error.code, err: errorText(error.cause) }, error.message)
     if (!this.relay.hasHead) {
-      this.#begin('', '')
+      this.#beginUnsent(this.#first)
       return this.#answer(error, cause)
     }
     this.#ended = true
@@ -358,7 +365,7 @@ export class Exchange
 
   #clientLeft(): void {
     this.source?.abort()
-    this.#begin('', '')
+    this.#beginUnsent(this.#first)
     this.#ended = true
     this.relay.cut(this.#frame('client_gone'))
     this.#deadlines.arm()

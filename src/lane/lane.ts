@@ -141,8 +141,7 @@ export class Lane implements LaneContext {
           exchange.serving.users++
           lane.counters.set('inFlight', lane.#live.size)
           lane.counters.add('exchanges')
-          if (lane.draining) exchange.refuse(new RolltapeError('draining', DRAINING))
-          else exchange.accept()
+          exchange.accept(lane.draining ? new RolltapeError('draining', DRAINING) : undefined)
           if (lane.#live.has(exchange)) lane.#watch.onBegin(exchange, res)
         },
       })

@@ -90,7 +90,7 @@ export class Player {
   #cachedBytes = 0
   #explaining = 0
   /** Who holds a claimed record here: an SDK's retry takes it over while the old socket lingers. */
-  readonly #holders = new Map<number, Taken>()
+  readonly #holders = new WeakMap<RunClaims, Map<number, Taken>>()
 
   constructor(replay: LaneReplay, config: RolltapeConfig, counters: LaneCounters, lane: number) {
     this.#index = new ReplayIndex(replay.index)
@@ -136,16 +136,12 @@ export class Player {
     const isStream = canonical !== undefined && topLevelTrue(request.body, 'stream')
     const asked = { session, rawKey: raw, canonicalKey: canonical, isStream, isGeneration, isRetry }
     const options = { ...this.#options, turnMax: request.turnMax }
-    let choice = select(this.#index, claims, asked, options)
-    if (choice.kind === 'exhausted' && this.#options.onExhausted === 'loop') {
-      claims.reset()
-      choice = select(this.#index, claims, asked, options)
-    }
+    const choice = select(this.#index, claims, asked, options)
     if (choice.kind !== 'record') return choice
     const { record, claimed } = choice
     const mismatch = choice.how === 'sequence' ? this.#mismatch(record, request.body) : undefined
     const taken: Taken = { record, claims, claimed, choice, mismatch }
-    if (choice.claimed) this.#holders.set(choice.record, taken)
+    if (choice.claimed) this.#held(claims).set(choice.record, taken)
     return taken
   }
 
@@ -217,8 +213,9 @@ export class Player {
     }
     return [...near, ...far].map((record) => {
       const { file, lineOffset, lineBytes, segment, offset } = this.#index.entry(record)
-      if (lineOffset >= 0) return { line: { file, offset: lineOffset, length: lineBytes } }
-      return { position: { segment: this.#index.segments[segment] ?? '', offset } }
+      const name = this.#index.segments[segment]
+      if (name !== undefined) return { position: { segment: name, offset } }
+      return { line: { file, offset: lineOffset, length: lineBytes } }
     })
   }
 
@@ -227,12 +224,10 @@ export class Player {
     const entry = this.#index.entry(record)
     const { lineOffset, lineBytes, segment, offset, seq } = entry
     const { files, folder } = this.#source
-    const file = files[entry.file]
-    if (file !== undefined && lineOffset >= 0) {
-      return { file: resolve(file), offset: lineOffset, bytes: lineBytes, seq }
-    }
-    const name = this.#index.segments[segment] ?? ''
-    return { folder: resolve(folder ?? ''), segment: name, offset, seq }
+    const name = this.#index.segments[segment]
+    // A tape stays where it is; lines move to other files when their recorder rotates them.
+    if (name !== undefined) return { folder: resolve(folder ?? ''), segment: name, offset, seq }
+    return { file: resolve(files[entry.file] ?? ''), offset: lineOffset, bytes: lineBytes, seq }
   }
 
   /** The answer's last byte has been handed to the kernel. */
@@ -263,9 +258,16 @@ export class Player {
 
   /** False when a retry has taken the record over meanwhile, or it was never claimed. */
   #drop(taken: Taken): boolean {
-    if (!taken.claimed || this.#holders.get(taken.record) !== taken) return false
-    this.#holders.delete(taken.record)
+    const held = this.#held(taken.claims)
+    if (!taken.claimed || held.get(taken.record) !== taken) return false
+    held.delete(taken.record)
     return true
+  }
+
+  #held(claims: RunClaims): Map<number, Taken> {
+    let held = this.#holders.get(claims)
+    if (held === undefined) this.#holders.set(claims, (held = new Map()))
+    return held
   }
 
   async #canonical(head: string, body: Buffer): Promise<Key | undefined> {

@@ -57,7 +57,10 @@ export class Replay {
     this.#answer(body).catch((error: unknown) => {
       this.#giveBack()
       const message = `the recorded answer cannot be given: ${errorText(error)}`
-      const failure = new RolltapeError('tape_record_unusable', message, { cause: error })
+      const failure =
+        error instanceof RolltapeError
+          ? error
+          : new RolltapeError('tape_record_unusable', message, { cause: error })
       this.#owner.onUpstreamFailure({ cause: 'error', error: failure, retryable: false })
     })
   }

@@ -1,4 +1,6 @@
 /** What single sessions have of their own: how such options are written and read. */
+import { errorText } from '../errors.ts'
+import { checkId } from '../lane/session.ts'
 import { MODES, type Mode } from '../mode.ts'
 import type { Pace } from '../replay/pace.ts'
 import { choice, pace, Refusal, whole, type Kind } from './kinds.ts'
@@ -33,9 +35,11 @@ export const overrides: Kind<ReadonlyMap<string, SessionOverride>> = {
   parse(given, environment) {
     const parsed = new Map<string, Record<string, unknown>>()
     for (const [session, name, value] of entries(given)) {
-      const setting = SETTINGS[name.replace(/_|(?=[A-Z])/g, '-').toLowerCase() as never] as
-        | (typeof SETTINGS)[keyof typeof SETTINGS]
-        | undefined
+      const flag = name.replace(/_|(?=[A-Z])/g, '-').toLowerCase()
+      checkSession(session)
+      const setting = Object.hasOwn(SETTINGS, flag)
+        ? SETTINGS[flag as keyof typeof SETTINGS]
+        : undefined
       if (setting === undefined) {
         throw new Refusal(`${name} is no setting of a session`, KNOWN)
       }
@@ -45,6 +49,14 @@ export const overrides: Kind<ReadonlyMap<string, SessionOverride>> = {
     }
     return parsed
   },
+}
+
+function checkSession(id: string): void {
+  try {
+    checkId(id, 'session')
+  } catch (error) {
+    throw new Refusal(errorText(error))
+  }
 }
 
 function parseSetting(

@@ -109,7 +109,7 @@ export class RunClaims {
 
   /** The claimed record's last byte has been handed to the kernel. */
   use(record: number): void {
-    Atomics.store(this.#states, record, USED)
+    Atomics.compareExchange(this.#states, record, this.#mine, USED)
   }
 
   /** Gives a record that this lane has claimed back. */

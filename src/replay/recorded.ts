@@ -58,11 +58,13 @@ function readAt(place: RecordedPlace): StoredRecord {
   const bytes = Buffer.allocUnsafe(place.bytes)
   const fd = openSync(place.file, 'r')
   try {
-    readSync(fd, bytes, 0, place.bytes, place.offset)
+    const got = readSync(fd, bytes, 0, place.bytes, place.offset)
+    if (got < place.bytes) throw new Error(`${place.file} is not what it was`)
   } finally {
     closeSync(fd)
   }
   const record = parseJson(bytes.toString('utf8'))
-  if (!isObject(record)) throw new Error(`${place.file} is not what it was`)
+  const isThat = isObject(record) && (record['seq'] === undefined || record['seq'] === place.seq)
+  if (!isThat) throw new Error(`${place.file} is not what it was`)
   return record as unknown as StoredRecord
 }

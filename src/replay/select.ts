@@ -89,7 +89,27 @@ export function select(
   const session = pooled ? ANY : sessionFor(selection)
   if (session === -1) return { kind: 'missed' }
   const lists = listsOf(selection, session)
-  return asked.isGeneration ? claimed(selection, lists) : unclaimed(selection, lists)
+  if (!asked.isGeneration) return unclaimed(selection, lists)
+  const choice = claimed(selection, lists)
+  if (choice.kind !== 'exhausted' || options.onExhausted !== 'loop') return choice
+  return rewind(selection, lists) ? claimed(selection, lists) : choice
+}
+
+/** Makes what was used of these lists free again; false when nothing was. */
+function rewind(
+  { index, claims }: Selection,
+  lists: readonly Pick<Listed, 'list' | 'head'>[],
+): boolean {
+  let isAny = false
+  for (const { list, head } of lists) {
+    for (let record = head; record >= 0; record = index.next(list, record)) {
+      if (!claims.isUsed(record)) continue
+      claims.place(record, false)
+      isAny = true
+    }
+  }
+  claims.catchUp(index)
+  return isAny
 }
 
 /** The first record that is free. A retry takes over what its first try has claimed. */
@@ -141,6 +161,9 @@ function inSequence(selection: Selection): Choice {
     return claims.isFree(record) && claims.claim(record) ? 'take' : 'skip'
   })
   if (record >= 0) return { kind: 'record', record, how: 'sequence', claimed: true }
+  if (options.onExhausted === 'loop' && rewind(selection, [{ list, head }])) {
+    return inSequence(selection)
+  }
   const { last, total } = sumOf(selection, { list, head })
   return exhausted({ last, how: 'sequence', total }, options)
 }

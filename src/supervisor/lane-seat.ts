@@ -145,10 +145,11 @@ export class LaneSeat {
       if (!onGivenUp(new Error('each of them died right after its start'))) return
       this.#shortLives = 0
     }
-    if (this.#shortLives > 1) await this.#pause()
     for (let tries = 0; !signal.aborted; tries++) {
       try {
+        // At once: whoever dies next, and is alone then, must find this lane's death in the queue.
         if (!resumed) onReplace()
+        if (!resumed && this.#shortLives > 1) await this.#pause()
         resumed = true
         return await this.start(this.#port)
       } catch (cause) {

@@ -35,7 +35,7 @@ export interface LanesOptions {
   readonly onDeath: (lane: number) => void
   /** Takes what watchers are told. */
   readonly onWatched: (batch: WatchBatch) => void
-  /** A lane that died gets a successor; `alone` when no other lane serves. */
+  /** A lane that died gets a successor; `alone` when it is the only one there is. */
   readonly onReplace: (lane: number, alone: boolean) => void
 }
 
@@ -154,7 +154,7 @@ export class Lanes {
       beats: () => beats(lane),
       onDeath: () => onDeath(lane),
       onWatched,
-      onReplace: () => onReplace(lane, !this.#seats.some((seat) => seat.serves)),
+      onReplace: () => onReplace(lane, this.#seats.length === 1),
       onGivenUp: (cause) => this.#givenUp(lane, cause),
     })
   }

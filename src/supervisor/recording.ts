@@ -111,7 +111,7 @@ export class Recording {
   readonly #timer: NodeJS.Timeout
   #part: number
   readonly #annotations: AnnotationWriter
-  /** Why records that a dead lane left are not made; null when they are. */
+  /** Why records that dead lanes left are not made; null when all are. */
   #left: string | null = null
   readonly #nextSegments: Map<number, number>
   #recovering: Promise<void> = Promise.resolve()
@@ -192,8 +192,10 @@ export class Recording {
     const order = { folder: this.folder, part: this.#part + 1 }
     try {
       await lanes.endPart(order)
-      const closed = await this.#appender.rotate(partFile(file, this.#part))
-      this.#part++
+      // Somebody may have put a file of that name there.
+      const part = Math.max(this.#part, nextPart(file))
+      const closed = await this.#appender.rotate(partFile(file, part))
+      this.#part = part + 1
       return { closed, file, part: this.#part }
     } finally {
       await lanes.beginPart(this.folder)
@@ -239,7 +241,7 @@ export class Recording {
 
   /**
    * A lane has ended too early. The next one writes to segments of its own, so it may start at once;
-   * the records that were left unmade are made beside it. `alone`: no other lane serves.
+   * the records that were left unmade are made beside it. `alone`: there is no other lane.
    */
   resume(lane: number, alone: boolean): void {
     const next = nextSegments(this.folder).get(lane) ?? 1
@@ -261,8 +263,8 @@ export class Recording {
     const recovery = await inspectAside({ folder, derived, before })
     const lost = await derivePending(recovery, { folder, appender, workers, log })
     if (lost > 0) throw new Error(`${lost} could not be made or written`)
-    if (seq > 0) this.#appender.settle(seq)
-    this.#left = null
+    // What another one has left, and could not be made, is not settled by this.
+    if (seq > 0 && this.#left === null) this.#appender.settle(seq)
   }
 
   /**

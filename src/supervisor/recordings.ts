@@ -2,12 +2,15 @@
  * The recording that is written now, and those that were left for it: opened, rotated, left when no
  * lane writes to them any more, closed at the end.
  */
+import { setTimeout } from 'node:timers/promises'
 import { RolltapeError, errorText } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
+import { LEAVE_WAIT_MS_MAX } from '../limits.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { AppenderState } from './appender-thread.ts'
 import type { Lanes } from './lanes.ts'
-import { Recording } from './recording.ts'
+import type { SessionSum } from '../trajectory/session-sums.ts'
+import { Recording, tapeFolderOf } from './recording.ts'
 import type { RecoveryReport, Rotation } from './recording.ts'
 import type { WatchBatch } from './watched.ts'
 
@@ -19,6 +22,8 @@ export interface RecordingsOptions {
   /** True while somebody watches exchanges. */
   readonly watched: () => boolean
   readonly onWatched: (batch: WatchBatch) => void
+  /** What sessions came to in a recording that is left. */
+  readonly onSums: (sums: readonly SessionSum[]) => void
 }
 
 /** How closing them went. */
@@ -42,6 +47,8 @@ export class Recordings {
   #leftLines = 0
   readonly #leftTroubles: string[] = []
   #leaving: Promise<unknown> = Promise.resolve()
+  /** Those that are being left, by folder. */
+  readonly #leavings = new Map<string, Promise<unknown>>()
 
   constructor(options: RecordingsOptions) {
     this.#options = options
@@ -53,6 +60,7 @@ export class Recordings {
    */
   async open(file: string): Promise<Recording> {
     const { config, log, watched, onWatched } = this.#options
+    await this.#isFree(file)
     const recording = await Recording.open({
       file,
       workers: config.recordWorkers,
@@ -67,6 +75,16 @@ export class Recordings {
     if (watched()) recording.watch(true)
     this.#sayRecovery(recording.report)
     return recording
+  }
+
+  /** One that is just being left is taken up again when that is done, which may take a while. */
+  async #isFree(file: string): Promise<void> {
+    const leaving = this.#leavings.get(tapeFolderOf(file))
+    if (leaving === undefined) return
+    await Promise.race([leaving, setTimeout(LEAVE_WAIT_MS_MAX)])
+    if (!this.#leavings.has(tapeFolderOf(file))) return
+    const message = `${file} has been left just now, and exchanges that run still write to it`
+    throw new RolltapeError('recording_locked', message, { hint: 'try again when they have ended' })
   }
 
   /** From now on this one is written. The one before, for {@link leave}. */
@@ -97,10 +115,16 @@ export class Recordings {
     return [...this.#left.values()].reduce((sum, lines) => sum + lines, this.#leftLines)
   }
 
+  /** A lane has died: what it left of any recording is made up for, see {@link Recording.resume}. */
+  resume(lane: number, alone: boolean): void {
+    for (const recording of [this.current, ...this.#left.keys()]) recording?.resume(lane, alone)
+  }
+
   /** Closes a recording once no lane writes to it any more. */
   leave(recording: Recording): void {
     const closed = async (): Promise<void> => {
       await this.#options.lanes().askAll('retired', () => recording.folder)
+      this.#options.onSums(await recording.sessionSums())
       const { lines, trouble } = await recording.close()
       this.#left.delete(recording)
       this.#leftLines += lines
@@ -110,6 +134,8 @@ export class Recordings {
       this.#leftTroubles.push(`${recording.folder} was not closed in order: ${errorText(error)}`)
     })
     this.#leaving = Promise.all([this.#leaving, told])
+    this.#leavings.set(recording.folder, told)
+    void told.then(() => this.#leavings.delete(recording.folder))
   }
 
   /**

@@ -57,7 +57,7 @@ export class RotationClock {
     const { rotateBytes, rotateIntervalMs } = this.#options.config()
     const path = file()
     if (this.#rotating || path === undefined) return
-    const bytes = statSync(path, { throwIfNoEntry: false })?.size ?? 0
+    const bytes = sizeOf(path)
     const isFull = rotateBytes > 0 && bytes >= rotateBytes
     const ageMs = nowMs - this.#begunMs
     const isOld = rotateIntervalMs > 0 && ageMs >= rotateIntervalMs
@@ -66,5 +66,14 @@ export class RotationClock {
     rotate()
       .catch((error: unknown) => log.error({ err: errorText(error) }, 'the part goes on'))
       .finally(() => (this.#rotating = false))
+  }
+}
+
+/** Bytes of a file; 0 where nobody can say. */
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size
+  } catch {
+    return 0
   }
 }

@@ -73,6 +73,11 @@ export class Sessions {
     return { session, cursors }
   }
 
+  /** Takes over what was counted elsewhere. */
+  take(sums: readonly SessionSum[]): void {
+    for (const sum of sums) this.#sums.merge(sum)
+  }
+
   /** What threads have counted since they were asked last. */
   async #gather(): Promise<void> {
     const { lanes, recording } = this.#options
@@ -80,7 +85,7 @@ export class Sessions {
       lanes.askAll('sessionSums', () => null).then((all) => all.flat()),
       recording()?.sessionSums() ?? [],
     ])
-    for (const sum of told.flat()) this.#sums.merge(sum)
+    this.take(told.flat())
   }
 
   #session(sum: SessionSum): Session {

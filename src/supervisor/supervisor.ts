@@ -90,7 +90,7 @@ export class Supervisor {
         this.#replaying.freeClaims(lane)
       },
       onWatched: (batch) => this.watch.take(batch),
-      onReplace: (lane, alone) => this.#recordings.current?.resume(lane, alone),
+      onReplace: (lane, alone) => this.#recordings.resume(lane, alone),
     })
     this.#admissions = new Admissions(this.#lanes)
     this.sessions = new Sessions({
@@ -107,6 +107,7 @@ export class Supervisor {
       lanes: () => this.#lanes,
       watched: () => this.watch.watched,
       onWatched: (batch) => this.watch.take(batch),
+      onSums: (sums) => this.sessions.take(sums),
     })
     this.#clock = new RotationClock({
       config: () => this.#config,
@@ -323,7 +324,7 @@ export class Supervisor {
 
   async #close(drainTimeoutMs: number): Promise<CloseReport> {
     this.#clock.stop()
-    await this.#switches.idle()
+    await this.#switches.close(stopping())
     const drained = await this.#lanes.drain(drainTimeoutMs)
     const { lines, troubles } = await this.#recordings.close()
     return {
@@ -337,7 +338,7 @@ export class Supervisor {
   /** The modes after a change; throws where it cannot be had. */
   #decide(change: Switch, config = this.#config): Modes {
     if (this.#closing !== undefined) {
-      throw new RolltapeError('draining', 'rolltape is shutting down and switches no more')
+      throw stopping()
     }
     const { recordingFile = this.#recordings.file } = change
     const source = change.replayFile === undefined ? this.replay?.file : change.replayFile
@@ -391,4 +392,8 @@ export class Supervisor {
       replay: withReplay || this.replay === undefined ? this.replay?.source : 'kept',
     }
   }
+}
+
+function stopping(): RolltapeError {
+  return new RolltapeError('draining', 'rolltape is shutting down and changes nothing more')
 }
