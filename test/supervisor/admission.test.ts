@@ -155,7 +155,8 @@ t.test('a long body that is held goes on to the last byte', async (t) => {
 })
 
 t.test('who is held may leave, or run out of time', async (t) => {
-  const { supervisor, ask, url, file, asked } = await setUp(t, { requestTimeout: '300ms' })
+  const setting = await setUp(t, { requestTimeout: '300ms' })
+  const { supervisor, ask, url, file } = setting
   await supervisor.pause({ policy: 'hold' }, false)
   const client = await RawClient.open(url)
   client.send(post(CHAT, bodyOf('leaves')))
@@ -164,7 +165,7 @@ t.test('who is held may leave, or run out of time', async (t) => {
   t.match(await ask('waits'), { status: 504, code: 'upstream_timeout_total' })
   await supervisor.resume()
   t.equal((await ask('goes')).status, 200)
-  t.equal(asked(), 1, 'those that were given up never go')
+  t.equal(setting.asked(), 1, 'those that were given up never go')
   await supervisor.close()
   t.strictSame((await recordsOf(file)).map(({ outcome }) => outcome).toSorted(), [
     'client_gone',

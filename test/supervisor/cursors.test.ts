@@ -138,6 +138,47 @@ t.test('what was given back out of order leaves the position right', async (t) =
   t.match(await cursors.get(name), { position: 3, used: 3 })
 })
 
+t.test('a run that is reset while an answer streams is as fresh as any', async (t) => {
+  const { ask, cursors, supervisor } = await setUp(t)
+  const url = `http://127.0.0.1:${supervisor.port}`
+  const headers = ['x-session-id: a', 'x-rolltape-pace: ttft=300,tps=1']
+  const streaming = rawRequest(url, post(CHAT, bodyOf('go'), headers))
+  while (supervisor.counter('servedExact') < 1)
+    await new Promise((resolve) => setImmediate(resolve))
+  cursors.reset('default')
+  t.ok((await streaming).whole)
+  t.strictSame([await ask('a'), await ask('a')], [1, 2])
+})
+
+t.test('with on_exhausted loop a session begins anew, and others go on', async (t) => {
+  const { ask } = await setUp(t, { onExhausted: 'loop' })
+  t.strictSame([await ask('a'), await ask('a')], [1, 2])
+  for (const n of [5, 6, 7, 8, 5]) t.equal(await ask('b'), n)
+  t.equal(await ask('a'), 3)
+})
+
+t.test('two runs hold the same record at once, each its own', async (t) => {
+  const { ask, cursors, supervisor } = await setUp(t, { lanes: 1 })
+  const url = `http://127.0.0.1:${supervisor.port}`
+  const slow = (run: string) =>
+    rawRequest(
+      url,
+      post(CHAT, bodyOf('go'), [
+        'x-session-id: a',
+        `x-rolltape-run: ${run}`,
+        'x-rolltape-pace: ttft=300,tps=1',
+      ]),
+    )
+  t.strictSame(
+    (await Promise.all([slow('one'), slow('two')])).map(({ whole }) => whole),
+    [true, true],
+  )
+  for (const run of ['one', 'two']) {
+    t.equal(await ask('a', run), 2)
+    t.match(await cursors.get({ run, session: 'a' }), { used: 2, claimed: 0 })
+  }
+})
+
 t.test('without a replay there are none', async (t) => {
   const config = resolveOptions({ options: { port: 0, proxyBaseUrl: 'http://127.0.0.1:9' } })
   const supervisor = new Supervisor(config, SILENT)
