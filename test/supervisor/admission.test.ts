@@ -167,9 +167,11 @@ t.test('who is held may leave, or run out of time', async (t) => {
   t.equal((await ask('goes')).status, 200)
   t.equal(setting.asked(), 1, 'those that were given up never go')
   await supervisor.close()
-  t.strictSame((await recordsOf(file)).map(({ outcome }) => outcome).toSorted(), [
-    'client_gone',
-    'complete',
-    'timeout',
-  ])
+  const records = await recordsOf(file)
+  const sent = records.map(({ request }) => {
+    return (request as { messages: { content: string }[] } | null)?.messages[0]?.content ?? ''
+  })
+  t.strictSame(sent.toSorted(), ['goes', 'leaves', 'waits'], 'their requests are recorded')
+  const outcomes = records.map(({ outcome }) => outcome).toSorted()
+  t.strictSame(outcomes, ['client_gone', 'complete', 'timeout'])
 })
