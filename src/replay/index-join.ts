@@ -165,29 +165,81 @@ function ranksOf(seqs: Float64Array): Uint32Array | undefined {
   return ranks
 }
 
+/** Slots of a table that fit a core's own cache: 64 KiB. */
+const SLOTS_NEAR = 2 ** 14
+
 /**
  * Chains the records of the lists of one kind, from the last to the first so that each becomes the
- * head, and gives their table. Several kinds may be chained at once, by several threads.
+ * head, and gives their table. Several kinds may be chained at once, by several threads. Records
+ * are taken by where in the table they belong, so that its memory is gone through once.
  */
 export function chain(entries: SharedArrayBuffer, count: number, list: KeyList): SharedArrayBuffer {
   const words = new Int32Array(entries)
   const slots = tableSlots(count)
   const memory = new SharedArrayBuffer(slots * 4)
   const table = new Int32Array(memory)
-  const keyAt = list < LIST.canonical ? AT.raw : AT.canonical
-  for (let record = count - 1; record >= 0; record--) {
-    const at = record * INDEX_WORDS
-    if (isNoKey(words, at + keyAt)) continue
-    const isStream = ((words[at + AT.flags] ?? 0) & IS_STREAM) !== 0
-    const hash = slotOf(list, words[at + keyAt] ?? 0, words[at + AT.session] ?? 0, isStream)
-    let slot = Math.floor((hash / 2 ** 32) * slots)
+  const { hashes, wanted } = hashed(words, count, list, slots)
+  for (const record of inReach(wanted, slots)) {
+    const hash = hashes[record]
+    let slot = wanted[record] as number
     for (; table[slot] !== 0; slot = slot + 1 === slots ? 0 : slot + 1) {
-      if (areListed(words, list, (table[slot] ?? 0) - 1, record)) break
+      const head = (table[slot] as number) - 1
+      if (hashes[head] === hash && areListed(words, list, head, record)) break
     }
-    words[at + AT_NEXT + list] = table[slot] ?? 0
+    const next = table[slot] as number
+    // Most lists have one record: its entry, far off in memory, need not be touched.
+    if (next !== 0) words[record * INDEX_WORDS + AT_NEXT + list] = next
     table[slot] = record + 1
   }
   return memory
+}
+
+/** The hash of each record's list, and where it is looked for first: -1 without such a key. */
+function hashed(
+  words: Int32Array,
+  count: number,
+  list: KeyList,
+  slots: number,
+): { hashes: Int32Array; wanted: Int32Array } {
+  const hashes = new Int32Array(count)
+  const wanted = new Int32Array(count)
+  const keyAt = list < LIST.canonical ? AT.raw : AT.canonical
+  for (let record = 0; record < count; record++) {
+    const at = record * INDEX_WORDS
+    const key0 = words[at + keyAt] as number
+    if (key0 === 0 && isNoKey(words, at + keyAt)) {
+      wanted[record] = -1
+      continue
+    }
+    const isStream = ((words[at + AT.flags] as number) & IS_STREAM) !== 0
+    const hash = slotOf(list, key0, words[at + AT.session] as number, isStream)
+    hashes[record] = hash
+    wanted[record] = Math.floor((hash / 2 ** 32) * slots)
+  }
+  return { hashes, wanted }
+}
+
+/** The records that want a slot, by pieces of the table, from the last to the first in each. */
+function inReach(wanted: Int32Array, slots: number): Uint32Array {
+  const starts = new Uint32Array(Math.ceil(slots / SLOTS_NEAR) + 1)
+  for (const slot of wanted) {
+    const piece = Math.floor(slot / SLOTS_NEAR) + 1
+    starts[piece] = (starts[piece] as number) + 1
+  }
+  // Those without a slot come to lie in front.
+  const without = starts[0] as number
+  for (let i = 1; i < starts.length; i++) {
+    starts[i] = (starts[i] as number) + (starts[i - 1] as number)
+  }
+  const order = new Uint32Array(wanted.length)
+  for (let record = wanted.length - 1; record >= 0; record--) {
+    const piece = Math.floor((wanted[record] as number) / SLOTS_NEAR)
+    if (piece < 0) continue
+    const at = starts[piece] as number
+    starts[piece] = at + 1
+    order[at] = record
+  }
+  return order.subarray(without)
 }
 
 function chainSessions(words: Int32Array, count: number, sessions: number): SharedArrayBuffer {

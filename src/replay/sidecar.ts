@@ -109,8 +109,7 @@ export function recordsBlock(range: BlockRange, records: PackedRecords, rules: B
   const entries = Buffer.from(words.buffer, words.byteOffset, words.byteLength)
   const text = Buffer.from(JSON.stringify(names))
   const padding = Buffer.alloc(-text.length & 3, 0x20)
-  const payload = Buffer.concat([entries, text, padding])
-  return block(KIND_RECORDS, payload, (header) => {
+  return block(KIND_RECORDS, [entries, text, padding], (header) => {
     header.writeUInt32LE(words.length / PACKED_WORDS, AT.count)
     header.writeUInt32LE(range.lines, AT.lines)
     header.writeUInt32LE(range.contentCrc, AT.contentCrc)
@@ -123,18 +122,20 @@ export function recordsBlock(range: BlockRange, records: PackedRecords, rules: B
 /** A seal, as it is written. */
 export function sealBlock(seal: Seal): Buffer {
   const text = Buffer.from(JSON.stringify(seal))
-  return block(KIND_SEAL, Buffer.concat([text, Buffer.alloc(-text.length & 3, 0x20)]), () => {})
+  return block(KIND_SEAL, [text, Buffer.alloc(-text.length & 3, 0x20)], () => {})
 }
 
-function block(kind: number, payload: Buffer, fill: (header: Buffer) => void): Buffer {
+function block(kind: number, parts: readonly Buffer[], fill: (header: Buffer) => void): Buffer {
   const header = Buffer.alloc(BLOCK_HEADER_BYTES)
   header.writeUInt32LE(BLOCK_MAGIC, AT.magic)
   header.writeUInt32LE(kind, AT.kind)
-  header.writeUInt32LE(payload.length, AT.payloadBytes)
+  const payloadBytes = parts.reduce((sum, { length }) => sum + length, 0)
+  header.writeUInt32LE(payloadBytes, AT.payloadBytes)
   fill(header)
-  header.writeUInt32LE(crc32(payload), AT.payloadCrc)
+  const payloadCrc = parts.reduce((crc, part) => crc32(part, crc), 0)
+  header.writeUInt32LE(payloadCrc, AT.payloadCrc)
   header.writeUInt32LE(crc32(header.subarray(0, AT.headerCrc)), AT.headerCrc)
-  return Buffer.concat([header, payload])
+  return Buffer.concat([header, ...parts])
 }
 
 /**
