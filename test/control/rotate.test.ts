@@ -8,7 +8,7 @@ import type { Test } from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
 import { MAIN, rolltape } from '../cli/harness.ts'
 import { ControlClient, messageOf, numberOf, textOf } from '../support/control-client.ts'
-import { ask, refusal, startControlled } from '../support/control.ts'
+import { ask, refusal, startControlled, testWithBuf } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
@@ -35,7 +35,7 @@ async function counted(address: string) {
   return { part, partRecords, records, fileBytes: number('recordBytes'), tape: number('tapeBytes') }
 }
 
-t.test('the reply names both parts and what is in them', async (t) => {
+testWithBuf('the reply names both parts and what is in them', async (t) => {
   const { file, address, record } = await recording(t)
   await record(3)
   const first = join(dirname(file), 'a.000001.jsonl')
@@ -56,7 +56,7 @@ t.test('the reply names both parts and what is in them', async (t) => {
   })
 })
 
-t.test('a status counts since the start over parts and files, and per file', async (t) => {
+testWithBuf('a status counts since the start over parts and files, and per file', async (t) => {
   const { file, address, record } = await recording(t)
   await record(2)
   const one = await counted(address)
@@ -80,7 +80,7 @@ t.test('a status counts since the start over parts and files, and per file', asy
   t.ok(three.tape > two.tape)
 })
 
-t.test('without a recording there is nothing to rotate', async (t) => {
+testWithBuf('without a recording there is nothing to rotate', async (t) => {
   const { address } = await startControlled(t, { proxyBaseUrl: upstream.url })
   t.match(await refusal(address, 'RotateRecording'), [
     'failed_precondition',
