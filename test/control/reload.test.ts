@@ -45,11 +45,13 @@ async function setUp(t: Test, lines: Record<string, unknown>, options: RolltapeO
 /** An upstream that says who it is and what key it got; `slow` waits until the gate is open. */
 async function startUpstream(t: Test, name = 'up') {
   const gate = Promise.withResolvers<void>()
+  const begin = Promise.withResolvers<void>()
   let asked = 0
   const upstream = await startScriptedUpstream(async (x) => {
     asked++
     if (x.body.includes('never')) await gate.promise
-    if (x.body.includes('halting')) {
+    if (x.body.includes('later')) await begin.promise
+    if (/halting|later/.test(x.body.toString())) {
       const head = responseHead(200, 'OK', [
         ['Content-Type', 'text/event-stream'],
         ['Transfer-Encoding', 'chunked'],
@@ -71,21 +73,24 @@ async function startUpstream(t: Test, name = 'up') {
   })
   t.teardown(() => upstream.close())
   t.teardown(() => gate.resolve())
-  return { url: upstream.url, gate, asked: () => asked }
+  return { url: upstream.url, gate, begin, asked: () => asked }
 }
 
 testWithBuf(
   'timeouts and the heartbeat: of requests from then on, not of those before',
   async (t) => {
-    const { url: proxy_base_url, asked, gate } = await startUpstream(t)
+    const { url: proxy_base_url, asked, gate, begin } = await startUpstream(t)
     const { reload, send, url, client } = await setUp(t, { proxy_base_url }, { lanes: 2 })
-    const before = send('never before')
+    const before = await RawClient.open(url)
+    before.send(post(CHAT, bodyOf('later')))
     while (asked() < 1) await new Promise((resolve) => setImmediate(resolve))
     t.strictSame(await reload({ request_timeout: '150ms' }), ['request_timeout'])
     t.match(await send('never'), { status: 504, text: /upstream_timeout_total/ })
     t.strictSame(await reload({ ttfb_timeout: '100ms' }), ['request_timeout', 'ttfb_timeout'])
     t.match(await send('never'), { status: 504, text: /upstream_timeout_ttfb/ })
     await reload({ stall_timeout: '100ms' })
+    begin.resolve()
+    await before.until((bytes) => bytes.includes('data:'))
     t.match(await send('halting'), { status: 200, whole: false })
     await reload({ heartbeat: '50ms' })
     const stream = await RawClient.open(url)
@@ -93,7 +98,10 @@ testWithBuf(
     await stream.until((bytes) => bytes.includes(': heartbeat'))
     stream.close()
     gate.resolve()
-    t.match(await before, { status: 200 }, 'it had no timeout when it came, and has none now')
+    const answer = await before.answer()
+    before.close()
+    t.match(answer, { status: 200, whole: true }, 'it came without timeouts, and has none')
+    t.notMatch(answer.body.toString(), /heartbeat/)
     const told = await client.call('GetStatus')
     t.equal(numberOf(told, 6), 5, 'each reload is a generation')
   },
