@@ -1,12 +1,11 @@
 /** PauseAdmission and ResumeAdmission: what waits, what is cancelled, and what a deadline leaves. */
 import { join } from 'node:path'
 import { status } from '@grpc/grpc-js'
-import t from 'tap'
 import type { Test } from 'tap'
 import { responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
 import { rolltape } from '../cli/harness.ts'
 import { ControlClient, messageOf, numberOf, textOf } from '../support/control-client.ts'
-import { ask, refusal, startControlled } from '../support/control.ts'
+import { ask, refusal, startControlled, testWithBuf } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
@@ -41,7 +40,7 @@ async function setUp(t: Test) {
   return { address, file, rolltape, base: upstream.url, gate, send, reached, held }
 }
 
-t.test('hold and resume: what is in flight and what waits is told', async (t) => {
+testWithBuf('hold and resume: what is in flight and what waits is told', async (t) => {
   const { address, send, reached, held, gate } = await setUp(t)
   const slow = send('slow')
   await reached(1)
@@ -69,7 +68,7 @@ t.test('hold and resume: what is in flight and what waits is told', async (t) =>
   t.equal(await slow, 200)
 })
 
-t.test('reject: of one model only, and only until it is resumed', async (t) => {
+testWithBuf('reject: of one model only, and only until it is resumed', async (t) => {
   const { address, send } = await setUp(t)
   const scope = { model: 'big' }
   await ask(address, 'PauseAdmission', { policy: 'ADMISSION_POLICY_REJECT', scope })
@@ -78,7 +77,7 @@ t.test('reject: of one model only, and only until it is resumed', async (t) => {
   t.equal(await send('x', 'big'), 200)
 })
 
-t.test('drain: the answer comes when what was in flight has ended', async (t) => {
+testWithBuf('drain: the answer comes when what was in flight has ended', async (t) => {
   const { address, send, reached, gate } = await setUp(t)
   const slow = [send('slow'), send('slow')]
   await reached(2)
@@ -100,7 +99,7 @@ t.test('drain: the answer comes when what was in flight has ended', async (t) =>
   t.equal(numberOf(messageOf(reply, 1), 1), 1, 'from now on it holds')
 })
 
-t.test('drain: a deadline that passes leaves the pause, and the error says so', async (t) => {
+testWithBuf('drain: a deadline that passes leaves the pause, and the error says so', async (t) => {
   const { address, send, reached, held, gate } = await setUp(t)
   const slow = send('slow')
   await reached(1)
@@ -118,24 +117,27 @@ t.test('drain: a deadline that passes leaves the pause, and the error says so', 
   t.strictSame(await Promise.all([slow, waits]), [200, 200])
 })
 
-t.test('abort: what is in flight is cancelled, told so, recorded so, and counted', async (t) => {
-  const { address, send, reached, base, file, rolltape } = await setUp(t)
-  const slow = [send('slow'), send('slow'), send('slow')]
-  await reached(3)
-  const request = { policy: 'ADMISSION_POLICY_ABORT', scope: { upstream: `${base}/` } }
-  t.strictSame(await ask(address, 'PauseAdmission', request), {
-    pauses: [{ policy: 'ADMISSION_POLICY_HOLD', scope: { upstream: base } }],
-    aborted: '3',
-  })
-  t.strictSame(await Promise.all(slow), [503, 503, 503])
-  await rolltape.close()
-  t.strictSame(
-    (await recordsOf(file)).map(({ outcome }) => outcome),
-    ['cancelled', 'cancelled', 'cancelled'],
-  )
-})
+testWithBuf(
+  'abort: what is in flight is cancelled, told so, recorded so, and counted',
+  async (t) => {
+    const { address, send, reached, base, file, rolltape } = await setUp(t)
+    const slow = [send('slow'), send('slow'), send('slow')]
+    await reached(3)
+    const request = { policy: 'ADMISSION_POLICY_ABORT', scope: { upstream: `${base}/` } }
+    t.strictSame(await ask(address, 'PauseAdmission', request), {
+      pauses: [{ policy: 'ADMISSION_POLICY_HOLD', scope: { upstream: base } }],
+      aborted: '3',
+    })
+    t.strictSame(await Promise.all(slow), [503, 503, 503])
+    await rolltape.close()
+    t.strictSame(
+      (await recordsOf(file)).map(({ outcome }) => outcome),
+      ['cancelled', 'cancelled', 'cancelled'],
+    )
+  },
+)
 
-t.test('what cannot be is refused, and pauses nothing', async (t) => {
+testWithBuf('what cannot be is refused, and pauses nothing', async (t) => {
   const { address, base } = await setUp(t)
   const cases: [string, object, string, RegExp][] = [
     ['PauseAdmission', {}, 'invalid_argument', /^policy is unspecified/],
@@ -172,7 +174,7 @@ t.test('what cannot be is refused, and pauses nothing', async (t) => {
   t.equal(told.get(13)?.length, 256, 'one of the same scope takes the place of the other')
 })
 
-t.test('SetPolicyVersion stamps what goes to the upstream from its answer on', async (t) => {
+testWithBuf('SetPolicyVersion stamps what goes to the upstream from its answer on', async (t) => {
   const { address, send, held, file, rolltape: running } = await setUp(t)
   await send('none')
   t.strictSame(await ask(address, 'SetPolicyVersion', { policyVersion: 'step-1' }), {
@@ -206,7 +208,7 @@ t.test('SetPolicyVersion stamps what goes to the upstream from its answer on', a
   )
 })
 
-t.test('ctl pause and ctl resume', async (t) => {
+testWithBuf('ctl pause and ctl resume', async (t) => {
   const { address, base } = await setUp(t)
   const ctl = (...argv: string[]) => rolltape(['ctl', ...argv, '--control', address])
   t.match(await ctl('pause', '--reject', '--upstream', base, '--model', 'big'), {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
 import { OPTION_KEYS, names } from '../../src/options/definitions.ts'
-import { SERVICE, ask, bufCurl, refusal, startControlled } from '../support/control.ts'
+import { ask, bufCurl, refusal, SERVICE, startControlled, testWithBuf } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf, startRecorder } from '../support/recorder.ts'
 
@@ -13,7 +13,7 @@ t.teardown(() => upstream.close())
 const CHAT = '/v1/chat/completions'
 const BODY = JSON.stringify({ model: 'demo', messages: [{ role: 'user', content: 'Hi' }] })
 
-t.test('reflection names the services, health says that it serves', async (t) => {
+testWithBuf('reflection names the services, health says that it serves', async (t) => {
   const { address } = await startControlled(t, { proxyBaseUrl: upstream.url })
   for (const service of ['', SERVICE]) {
     const health = await ask(address, 'grpc.health.v1.Health/Check', { service })
@@ -25,7 +25,7 @@ t.test('reflection names the services, health says that it serves', async (t) =>
   t.match(`${status} ${message}`, /NoSuch/)
 })
 
-t.test('GetStatus tells of lanes, recording and counters while recording', async (t) => {
+testWithBuf('GetStatus tells of lanes, recording and counters while recording', async (t) => {
   const recordingFile = join(makeFolder(t), 'a.jsonl')
   const { address, url } = await startControlled(t, { proxyBaseUrl: upstream.url, recordingFile })
   for (let i = 0; i < 3; i++) await rawRequest(url, post(CHAT, BODY))
@@ -57,7 +57,7 @@ t.test('GetStatus tells of lanes, recording and counters while recording', async
   t.notOk('replay' in status)
 })
 
-t.test('GetStatus and ExplainRequest tell of a replay', async (t) => {
+testWithBuf('GetStatus and ExplainRequest tell of a replay', async (t) => {
   const recorder = await startRecorder(t, upstream.url)
   await rawRequest(recorder.url, post(`/sessions/s1${CHAT}`, BODY))
   const [record] = await recorder.finish()
@@ -108,7 +108,7 @@ t.test('GetStatus and ExplainRequest tell of a replay', async (t) => {
   ])
 })
 
-t.test(
+testWithBuf(
   'GetConfig has every option, its origin, and of a secret no more than where it is',
   async (t) => {
     const folder = t.testdir({ key: 'sk-secret-value\n' })
@@ -141,7 +141,7 @@ t.test(
   },
 )
 
-t.test('ListUpstreams pages, counts tries, and has the last failure', async (t) => {
+testWithBuf('ListUpstreams pages, counts tries, and has the last failure', async (t) => {
   const dead = 'http://127.0.0.1:9'
   const { address, url } = await startControlled(t, {
     proxyRules: { demo: upstream.url, gone: dead },
@@ -182,7 +182,7 @@ t.test('ListUpstreams pages, counts tries, and has the last failure', async (t) 
   }
 })
 
-t.test(
+testWithBuf(
   'FlushRecording, ExplainRequest and a filter by outcome need what they tell of',
   async (t) => {
     const { address } = await startControlled(t, { proxyBaseUrl: upstream.url })
@@ -198,7 +198,7 @@ t.test(
   },
 )
 
-t.test('Shutdown answers, and then everything is down', async (t) => {
+testWithBuf('Shutdown answers, and then everything is down', async (t) => {
   const recordingFile = join(makeFolder(t), 'a.jsonl')
   const { address, url, rolltape } = await startControlled(t, {
     proxyBaseUrl: upstream.url,

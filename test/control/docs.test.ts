@@ -9,7 +9,7 @@ import { ControlServiceService } from '../../src/control/gen/rolltape/control/v1
 import { startInferenceServer } from '../../src/inference/server.ts'
 import type { RolltapeOptions } from '../../src/rolltape.ts'
 import { ROOT } from '../../tools/tree.ts'
-import { BUF, ask, splitJson, startControlled } from '../support/control.ts'
+import { ask, BUF, splitJson, startControlled, testWithBuf } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, startRecorder } from '../support/recorder.ts'
 
@@ -64,7 +64,7 @@ t.test('each call of the service has a grpcurl line and a ctl line', async (t) =
 })
 
 for (const line of LINES.filter((each) => each.startsWith('grpcurl '))) {
-  t.test(`buf does what this says: ${line}`, async (t) => {
+  testWithBuf(`buf does what this says: ${line}`, async (t) => {
     const match = /^grpcurl -plaintext (?:-d '(.*)' )?127\.0\.0\.1:50051 (\S+\/(\w+))$/.exec(
       shown(line),
     )
@@ -87,7 +87,7 @@ for (const line of LINES.filter((each) => each.startsWith('grpcurl '))) {
 }
 
 for (const line of LINES.filter((each) => each.startsWith('rolltape ctl '))) {
-  t.test(`and this: ${line}`, async (t) => {
+  testWithBuf(`and this: ${line}`, async (t) => {
     const [, verb = ''] = /^rolltape ctl (\w+)/.exec(line) ?? []
     if (verb === 'explain') {
       t.match(line, /< request\.json$/, 'it reads from stdin, which ctl.test.ts tries')

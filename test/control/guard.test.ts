@@ -9,13 +9,13 @@ import { resolveOptions } from '../../src/options.ts'
 import { startRolltape } from '../../src/rolltape.ts'
 import { rolltape } from '../cli/harness.ts'
 import { ControlClient, numberOf } from '../support/control-client.ts'
-import { ask, bufCurl, refusal, startControlled } from '../support/control.ts'
+import { ask, bufCurl, refusal, startControlled, testWithBuf } from '../support/control.ts'
 import { makeFolder } from '../support/recorder.ts'
 
 const UPSTREAM = { proxyBaseUrl: 'http://127.0.0.1:9' }
 const HEALTH = 'grpc.health.v1.Health/Check'
 
-t.test('without the token every call but health is UNAUTHENTICATED', async (t) => {
+testWithBuf('without the token every call but health is UNAUTHENTICATED', async (t) => {
   const folder = t.testdir({ token: 'f3a9-token\n' })
   const { address } = await startControlled(t, { ...UPSTREAM, controlTokenFile: `${folder}/token` })
   for (const [name, given, message] of [
@@ -95,29 +95,36 @@ t.test('a port that is taken is told with what to do', async (t) => {
   })
 })
 
-t.test('a unix socket is its owner’s alone, and takes only a place that is free', async (t) => {
-  const folder = makeFolder(t)
-  const path = join(folder, 'c.sock')
-  const control = `unix:${path}`
-  const first = await startControlled(t, { ...UPSTREAM, control })
-  t.equal(first.address, control)
-  t.equal(lstatSync(path).mode & 0o777, 0o600)
-  t.match(await ask(control, 'GetStatus'), { state: 'STATE_SERVING' })
+testWithBuf(
+  'a unix socket is its owner’s alone, and takes only a place that is free',
+  async (t) => {
+    const folder = makeFolder(t)
+    const path = join(folder, 'c.sock')
+    const control = `unix:${path}`
+    const first = await startControlled(t, { ...UPSTREAM, control })
+    t.equal(first.address, control)
+    t.equal(lstatSync(path).mode & 0o777, 0o600)
+    t.match(await ask(control, 'GetStatus'), { state: 'STATE_SERVING' })
 
-  const options = { ...UPSTREAM, port: 0, logLevel: 'silent' } as const
-  const second = startRolltape({ ...options, control })
-  await t.rejects(second, { code: 'listen_failed', message: /another process listens there/ })
-  t.match(await ask(control, 'GetStatus'), { state: 'STATE_SERVING' }, 'the first one is untouched')
+    const options = { ...UPSTREAM, port: 0, logLevel: 'silent' } as const
+    const second = startRolltape({ ...options, control })
+    await t.rejects(second, { code: 'listen_failed', message: /another process listens there/ })
+    t.match(
+      await ask(control, 'GetStatus'),
+      { state: 'STATE_SERVING' },
+      'the first one is untouched',
+    )
 
-  await first.rolltape.close()
-  t.notOk(existsSync(path), 'it goes with its server')
-  writeFileSync(path, 'precious')
-  const third = startRolltape({ ...options, control })
-  await t.rejects(third, { code: 'listen_failed', message: /a file that is no socket/ })
-  t.equal(readFileSync(path, 'utf8'), 'precious')
-})
+    await first.rolltape.close()
+    t.notOk(existsSync(path), 'it goes with its server')
+    writeFileSync(path, 'precious')
+    const third = startRolltape({ ...options, control })
+    await t.rejects(third, { code: 'listen_failed', message: /a file that is no socket/ })
+    t.equal(readFileSync(path, 'utf8'), 'precious')
+  },
+)
 
-t.test('a socket that a crash left behind is replaced', async (t) => {
+testWithBuf('a socket that a crash left behind is replaced', async (t) => {
   const folder = makeFolder(t)
   const path = join(folder, 'c.sock')
   const listen = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`

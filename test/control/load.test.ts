@@ -10,7 +10,7 @@ import { Supervisor } from '../../src/supervisor/supervisor.ts'
 import { rolltape } from '../cli/harness.ts'
 import { ControlClient, messageOf, numberOf, textOf } from '../support/control-client.ts'
 import type { Fields } from '../support/control-client.ts'
-import { ask, bufCurl, refusal, startControlled } from '../support/control.ts'
+import { ask, bufCurl, refusal, startControlled, testWithBuf } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, startRecorder } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
@@ -36,7 +36,7 @@ async function setUp(t: Test, options: RolltapeOptions = {}) {
   return { b, send, ...controlled }
 }
 
-t.test('progress, then what was reached; requests are answered from it', async (t) => {
+testWithBuf('progress, then what was reached; requests are answered from it', async (t) => {
   const { address, send, rolltape: running } = await setUp(t)
   const file = await record(t, 2)
   const { code, messages } = await bufCurl(address, 'LoadTape', { file })
@@ -58,7 +58,7 @@ t.test('progress, then what was reached; requests are answered from it', async (
   t.match(await ask(address, 'GetStatus'), { replay: { verdict } }, 'a verdict is of one source')
 })
 
-t.test('unload: refused while somebody needs it, then all of it is gone', async (t) => {
+testWithBuf('unload: refused while somebody needs it, then all of it is gone', async (t) => {
   const { address, send } = await setUp(t)
   t.match(await refusal(address, 'UnloadTape'), ['failed_precondition', /nothing is replayed/])
   const file = await record(t, 1)
@@ -81,7 +81,7 @@ t.test('unload: refused while somebody needs it, then all of it is gone', async 
   t.equal(await send(), 200)
 })
 
-t.test('calls at once come one after the other', async (t) => {
+testWithBuf('calls at once come one after the other', async (t) => {
   const { address } = await setUp(t)
   const files = await Promise.all([1, 2, 3].map((count) => record(t, count)))
   const client = new ControlClient(t, address)
@@ -99,7 +99,7 @@ t.test('calls at once come one after the other', async (t) => {
   t.match(await ask(address, 'GetStatus'), { replay: { file: files[2], records: '3' } })
 })
 
-t.test('what cannot be loaded leaves what is', async (t) => {
+testWithBuf('what cannot be loaded leaves what is', async (t) => {
   const { b, address } = await setUp(t)
   const file = await record(t, 1)
   const broken = join(dirname(file), 'broken.jsonl')
@@ -147,7 +147,7 @@ t.test('a load that nobody waits for is dropped, and keeps no switch waiting', a
   t.equal(supervisor.replay?.file, second)
 })
 
-t.test('ctl load and ctl unload', async (t) => {
+testWithBuf('ctl load and ctl unload', async (t) => {
   const { address } = await setUp(t)
   const file = await record(t, 1)
   const ctl = (...argv: string[]) => rolltape(['ctl', ...argv, '--control', address])

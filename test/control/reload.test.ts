@@ -1,7 +1,6 @@
 /** ReloadConfig: what may change holds for requests from then on, all of it or nothing. */
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
 import type { Test } from 'tap'
 import { chunkOf, lastChunk, responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
 import { startInferenceServer } from '../../src/inference/server.ts'
@@ -9,7 +8,7 @@ import { startRolltape } from '../../src/rolltape.ts'
 import type { RolltapeOptions } from '../../src/rolltape.ts'
 import { rolltape } from '../cli/harness.ts'
 import { ControlClient, messageOf, numberOf } from '../support/control-client.ts'
-import { ask, refusal } from '../support/control.ts'
+import { ask, refusal, testWithBuf } from '../support/control.ts'
 import { RawClient, post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf, startRecorder } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
@@ -46,11 +45,13 @@ async function setUp(t: Test, lines: Record<string, unknown>, options: RolltapeO
 /** An upstream that says who it is and what key it got; `slow` waits until the gate is open. */
 async function startUpstream(t: Test, name = 'up') {
   const gate = Promise.withResolvers<void>()
+  const begin = Promise.withResolvers<void>()
   let asked = 0
   const upstream = await startScriptedUpstream(async (x) => {
     asked++
     if (x.body.includes('never')) await gate.promise
-    if (x.body.includes('halting')) {
+    if (x.body.includes('later')) await begin.promise
+    if (/halting|later/.test(x.body.toString())) {
       const head = responseHead(200, 'OK', [
         ['Content-Type', 'text/event-stream'],
         ['Transfer-Encoding', 'chunked'],
@@ -72,32 +73,41 @@ async function startUpstream(t: Test, name = 'up') {
   })
   t.teardown(() => upstream.close())
   t.teardown(() => gate.resolve())
-  return { url: upstream.url, gate, asked: () => asked }
+  return { url: upstream.url, gate, begin, asked: () => asked }
 }
 
-t.test('timeouts and the heartbeat: of requests from then on, not of those before', async (t) => {
-  const { url: proxy_base_url, asked, gate } = await startUpstream(t)
-  const { reload, send, url, client } = await setUp(t, { proxy_base_url }, { lanes: 2 })
-  const before = send('never before')
-  while (asked() < 1) await new Promise((resolve) => setImmediate(resolve))
-  t.strictSame(await reload({ request_timeout: '150ms' }), ['request_timeout'])
-  t.match(await send('never'), { status: 504, text: /upstream_timeout_total/ })
-  t.strictSame(await reload({ ttfb_timeout: '100ms' }), ['request_timeout', 'ttfb_timeout'])
-  t.match(await send('never'), { status: 504, text: /upstream_timeout_ttfb/ })
-  await reload({ stall_timeout: '100ms' })
-  t.match(await send('halting'), { status: 200, whole: false })
-  await reload({ heartbeat: '50ms' })
-  const stream = await RawClient.open(url)
-  stream.send(post(CHAT, bodyOf('halting')))
-  await stream.until((bytes) => bytes.includes(': heartbeat'))
-  stream.close()
-  gate.resolve()
-  t.match(await before, { status: 200 }, 'it had no timeout when it came, and has none now')
-  const told = await client.call('GetStatus')
-  t.equal(numberOf(told, 6), 5, 'each reload is a generation')
-})
+testWithBuf(
+  'timeouts and the heartbeat: of requests from then on, not of those before',
+  async (t) => {
+    const { url: proxy_base_url, asked, gate, begin } = await startUpstream(t)
+    const { reload, send, url, client } = await setUp(t, { proxy_base_url }, { lanes: 2 })
+    const before = await RawClient.open(url)
+    before.send(post(CHAT, bodyOf('later')))
+    while (asked() < 1) await new Promise((resolve) => setImmediate(resolve))
+    t.strictSame(await reload({ request_timeout: '150ms' }), ['request_timeout'])
+    t.match(await send('never'), { status: 504, text: /upstream_timeout_total/ })
+    t.strictSame(await reload({ ttfb_timeout: '100ms' }), ['request_timeout', 'ttfb_timeout'])
+    t.match(await send('never'), { status: 504, text: /upstream_timeout_ttfb/ })
+    await reload({ stall_timeout: '100ms' })
+    begin.resolve()
+    await before.until((bytes) => bytes.includes('data:'))
+    t.match(await send('halting'), { status: 200, whole: false })
+    await reload({ heartbeat: '50ms' })
+    const stream = await RawClient.open(url)
+    stream.send(post(CHAT, bodyOf('halting')))
+    await stream.until((bytes) => bytes.includes(': heartbeat'))
+    stream.close()
+    gate.resolve()
+    const answer = await before.answer()
+    before.close()
+    t.match(answer, { status: 200, whole: true }, 'it came without timeouts, and has none')
+    t.notMatch(answer.body.toString(), /heartbeat/)
+    const told = await client.call('GetStatus')
+    t.equal(numberOf(told, 6), 5, 'each reload is a generation')
+  },
+)
 
-t.test('retries, their statuses, and a try after the request was sent', async (t) => {
+testWithBuf('retries, their statuses, and a try after the request was sent', async (t) => {
   const { url: proxy_base_url, asked } = await startUpstream(t)
   const { reload, send } = await setUp(t, { proxy_base_url })
   t.equal((await send('failing')).status, 503)
@@ -114,7 +124,7 @@ t.test('retries, their statuses, and a try after the request was sent', async (t
   t.equal(asked(), 5, '503 is none of them any more')
 })
 
-t.test('where requests go, with which key, and how large they may be', async (t) => {
+testWithBuf('where requests go, with which key, and how large they may be', async (t) => {
   const [a, b] = [await startUpstream(t, 'a'), await startUpstream(t, 'b')]
   const folder = makeFolder(t)
   const key = join(folder, 'key')
@@ -138,7 +148,7 @@ t.test('where requests go, with which key, and how large they may be', async (t)
   t.strictSame([(await send()).status, (await send('x'.repeat(200))).status], [200, 413])
 })
 
-t.test('labels, sessions from the body, and what becomes of a client that left', async (t) => {
+testWithBuf('labels, sessions from the body, and what becomes of a client that left', async (t) => {
   const { url: proxy_base_url, asked, gate } = await startUpstream(t)
   const file = join(makeFolder(t), 'a.jsonl')
   const lines = { proxy_base_url, recording_file: file }
@@ -191,7 +201,7 @@ async function recording(t: Test): Promise<string> {
   return recorder.file
 }
 
-t.test('replay: pace, shape, and what is answered when it runs out or was cut', async (t) => {
+testWithBuf('replay: pace, shape, and what is answered when it runs out or was cut', async (t) => {
   const replay_file = await recording(t)
   const { reload, send, url } = await setUp(t, { replay_file }, { lanes: 2 })
   t.strictSame([(await send('twice')).status, (await send('twice')).status], [200, 200])
@@ -219,7 +229,7 @@ t.test('replay: pace, shape, and what is answered when it runs out or was cut', 
   t.equal((await rawRequest(url, partial)).status, 200)
 })
 
-t.test('replay: an answer whose client leaves is used, or free again', async (t) => {
+testWithBuf('replay: an answer whose client leaves is used, or free again', async (t) => {
   const replay_file = await recording(t)
   const { reload, send, url, running } = await setUp(t, { replay_file, pace: 'ttft=20000,tps=1' })
   const leave = async (aborted: number): Promise<void> => {
@@ -247,7 +257,7 @@ t.test('replay: an answer whose client leaves is used, or free again', async (t)
   )
 })
 
-t.test('rotation, what fails a run, and how long a drain takes', async (t) => {
+testWithBuf('rotation, what fails a run, and how long a drain takes', async (t) => {
   const { url: proxy_base_url, asked } = await startUpstream(t)
   const folder = makeFolder(t)
   const lines = { proxy_base_url, recording_file: join(folder, 'a.jsonl') }
@@ -267,7 +277,7 @@ t.test('rotation, what fails a run, and how long a drain takes', async (t) => {
   await cut
 })
 
-t.test('R31: what cannot be is refused whole, and nothing of it holds', async (t) => {
+testWithBuf('R31: what cannot be is refused whole, and nothing of it holds', async (t) => {
   const { url: proxy_base_url } = await startUpstream(t)
   const folder = makeFolder(t)
   const recording_file = join(folder, 'a.jsonl')
@@ -306,36 +316,42 @@ t.test('R31: what cannot be is refused whole, and nothing of it holds', async (t
   t.strictSame(await ask(address, 'ReloadConfig'), { generation: '1' }, 'nothing has changed')
 })
 
-t.test('modes and sessions keep what they were given; GetConfig shows what holds', async (t) => {
-  const { url: proxy_base_url, asked } = await startUpstream(t)
-  const replay_file = await recording(t)
-  const { reload, address, send, running, write } = await setUp(t, { proxy_base_url, replay_file })
-  const live = { mode: 'MODE_PASSTHROUGH', session: 's1' }
-  await ask(address, 'SetMode', live)
-  await ask(address, 'SetPolicyVersion', { policyVersion: 'v1' })
-  t.strictSame(await reload({ tag: { a: '1' }, shape: 'single' }), ['tag', 'shape'])
-  t.equal((await send('x', ['x-session-id: s1'])).status, 200)
-  t.equal(asked(), 1)
-  t.equal((await send('twice')).status, 200)
-  t.equal(asked(), 1)
-  t.match(await ask(address, 'GetStatus'), { generation: '3', policyVersion: 'v1' })
-  const { entries } = (await ask(address, 'GetConfig')) as {
-    entries: { key: string; value: unknown; origin: string }[]
-  }
-  t.match(
-    entries.find(({ key }) => key === 'shape'),
-    { value: 'single', origin: 'ORIGIN_FILE' },
-  )
-  t.equal(running.config.shape, 'single')
-  write({ shape: 'recorded' })
-  t.match(await rolltape(['ctl', 'reload', '--control', address]), {
-    code: 0,
-    stdout: /^changed +tag, shape\ngeneration +4\n$/,
-  })
-  write({ proxy_base_url: undefined })
-  t.match(
-    await refusal(address, 'ReloadConfig'),
-    ['failed_precondition', /^mode passthrough cannot be had: no upstream is configured/],
-    'a session would lack its upstream',
-  )
-})
+testWithBuf(
+  'modes and sessions keep what they were given; GetConfig shows what holds',
+  async (t) => {
+    const { url: proxy_base_url, asked } = await startUpstream(t)
+    const replay_file = await recording(t)
+    const { reload, address, send, running, write } = await setUp(t, {
+      proxy_base_url,
+      replay_file,
+    })
+    const live = { mode: 'MODE_PASSTHROUGH', session: 's1' }
+    await ask(address, 'SetMode', live)
+    await ask(address, 'SetPolicyVersion', { policyVersion: 'v1' })
+    t.strictSame(await reload({ tag: { a: '1' }, shape: 'single' }), ['tag', 'shape'])
+    t.equal((await send('x', ['x-session-id: s1'])).status, 200)
+    t.equal(asked(), 1)
+    t.equal((await send('twice')).status, 200)
+    t.equal(asked(), 1)
+    t.match(await ask(address, 'GetStatus'), { generation: '3', policyVersion: 'v1' })
+    const { entries } = (await ask(address, 'GetConfig')) as {
+      entries: { key: string; value: unknown; origin: string }[]
+    }
+    t.match(
+      entries.find(({ key }) => key === 'shape'),
+      { value: 'single', origin: 'ORIGIN_FILE' },
+    )
+    t.equal(running.config.shape, 'single')
+    write({ shape: 'recorded' })
+    t.match(await rolltape(['ctl', 'reload', '--control', address]), {
+      code: 0,
+      stdout: /^changed +tag, shape\ngeneration +4\n$/,
+    })
+    write({ proxy_base_url: undefined })
+    t.match(
+      await refusal(address, 'ReloadConfig'),
+      ['failed_precondition', /^mode passthrough cannot be had: no upstream is configured/],
+      'a session would lack its upstream',
+    )
+  },
+)

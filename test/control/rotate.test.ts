@@ -8,8 +8,8 @@ import type { Test } from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
 import { MAIN, rolltape } from '../cli/harness.ts'
 import { ControlClient, messageOf, numberOf, textOf } from '../support/control-client.ts'
-import { ask, refusal, startControlled } from '../support/control.ts'
-import { post, rawRequest } from '../support/raw-client.ts'
+import { ask, refusal, startControlled, testWithBuf } from '../support/control.ts'
+import { RawClient, post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
 
@@ -24,7 +24,7 @@ async function recording(t: Test) {
     for (let i = 0; i < count; i++) await rawRequest(url, post(CHAT, bodyOf(`${i}`)))
     await ask(address, 'FlushRecording')
   }
-  return { file, address, record }
+  return { file, address, record, url }
 }
 
 /** The recording's numbers, as a status tells them. */
@@ -35,7 +35,7 @@ async function counted(address: string) {
   return { part, partRecords, records, fileBytes: number('recordBytes'), tape: number('tapeBytes') }
 }
 
-t.test('the reply names both parts and what is in them', async (t) => {
+testWithBuf('the reply names both parts and what is in them', async (t) => {
   const { file, address, record } = await recording(t)
   await record(3)
   const first = join(dirname(file), 'a.000001.jsonl')
@@ -56,8 +56,8 @@ t.test('the reply names both parts and what is in them', async (t) => {
   })
 })
 
-t.test('a status counts since the start over parts and files, and per file', async (t) => {
-  const { file, address, record } = await recording(t)
+testWithBuf('a status counts since the start over parts and files, and per file', async (t) => {
+  const { file, address, record, url } = await recording(t)
   await record(2)
   const one = await counted(address)
   t.match(one, { part: 1, partRecords: 2, records: 2 })
@@ -70,17 +70,27 @@ t.test('a status counts since the start over parts and files, and per file', asy
   t.ok(two.fileBytes > 0 && two.fileBytes < one.fileBytes)
   t.ok(two.tape > one.tape)
   const recordingFile = join(dirname(file), 'b.jsonl')
+  const open = await RawClient.open(url)
+  open.send(post(CHAT, bodyOf('open', { stream: true, scenario: { stall_after: 1 } })))
+  await open.until((bytes) => bytes.includes('data:'))
   await ask(address, 'SetMode', { mode: 'MODE_RECORD', recordingFile })
   const switched = await counted(address)
   t.match(switched, { part: 1, partRecords: 0, records: 3, fileBytes: 0 })
   t.ok(switched.tape >= two.tape, 'the tape of the file that was left counts on')
+  // Until here a stream has kept the file that was left from being closed.
+  open.close()
+  const client = new ControlClient(t, address)
+  const records = async (): Promise<number> => {
+    return numberOf(messageOf(await client.call('GetStatus'), 10), 6)
+  }
+  while ((await records()) < 4) continue
   await record(1)
   const three = await counted(address)
-  t.match(three, { part: 1, partRecords: 1, records: 4 })
+  t.match(three, { part: 1, partRecords: 1, records: 5 })
   t.ok(three.tape > two.tape)
 })
 
-t.test('without a recording there is nothing to rotate', async (t) => {
+testWithBuf('without a recording there is nothing to rotate', async (t) => {
   const { address } = await startControlled(t, { proxyBaseUrl: upstream.url })
   t.match(await refusal(address, 'RotateRecording'), [
     'failed_precondition',

@@ -8,7 +8,7 @@ import { startInferenceServer } from '../../src/inference/server.ts'
 import type { RolltapeOptions } from '../../src/rolltape.ts'
 import { rolltape } from '../cli/harness.ts'
 import { ControlClient, messageOf, numberOf, textOf } from '../support/control-client.ts'
-import { ask, refusal, startControlled } from '../support/control.ts'
+import { ask, refusal, startControlled, testWithBuf } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, startRecorder } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
@@ -35,7 +35,7 @@ async function setUp(t: Test, options: RolltapeOptions = {}) {
 }
 
 for (const lanes of [1, 2]) {
-  t.test(`the process goes to replay and back, lanes ${lanes}`, async (t) => {
+  testWithBuf(`the process goes to replay and back, lanes ${lanes}`, async (t) => {
     const { a, address, goesLive } = await setUp(t, { lanes })
     t.strictSame(await ask(address, 'SetMode', { mode: 'MODE_REPLAY', replayFile: a }), {
       previousMode: 'MODE_RECORD',
@@ -55,7 +55,7 @@ for (const lanes of [1, 2]) {
   })
 }
 
-t.test('a session gets settings one after the other, and loses them all', async (t) => {
+testWithBuf('a session gets settings one after the other, and loses them all', async (t) => {
   const { a, address, goesLive } = await setUp(t)
   const client = new ControlClient(t, address)
   const first = await client.call('SetMode', { 1: 3, 2: 's1', 7: a })
@@ -79,7 +79,7 @@ t.test('a session gets settings one after the other, and loses them all', async 
   t.ok(await goesLive('s1'))
 })
 
-t.test('another file is recorded to from the answer on', async (t) => {
+testWithBuf('another file is recorded to from the answer on', async (t) => {
   const { b, address, goesLive } = await setUp(t)
   await goesLive()
   const c = join(dirname(b), 'c.jsonl')
@@ -91,7 +91,7 @@ t.test('another file is recorded to from the answer on', async (t) => {
   t.strictSame(lines, [1, 2])
 })
 
-t.test('what cannot be is refused, and changes nothing', async (t) => {
+testWithBuf('what cannot be is refused, and changes nothing', async (t) => {
   const { a, b, address } = await setUp(t)
   const bad = 'invalid_argument'
   const cases: [object, string, RegExp][] = [
@@ -128,7 +128,7 @@ t.test('what cannot be is refused, and changes nothing', async (t) => {
   await t.rejects(client.call('SetMode', { 1: 2, 9: 0 }), { code: status.ABORTED })
 })
 
-t.test('ctl mode, for people and as JSON', async (t) => {
+testWithBuf('ctl mode, for people and as JSON', async (t) => {
   const { a, address } = await setUp(t)
   const ctl = (...argv: string[]) => rolltape(['ctl', 'mode', ...argv, '--control', address])
   t.match(await ctl('replay', '--session', 's1', '--pace', 'x4', '--replay-file', a), {

@@ -1,16 +1,14 @@
 /** WatchExchanges: who sees what, who is too slow, who comes back, and what is left when all go. */
 import { once } from 'node:events'
 import { join } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { status } from '@grpc/grpc-js'
 import type { ClientReadableStream } from '@grpc/grpc-js'
 import t from 'tap'
 import type { Test } from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
-import { startControl } from '../../src/control/server.ts'
 import { WATCH_EVENTS_KEPT_MAX } from '../../src/limits.ts'
-import { resolveOptions } from '../../src/options.ts'
-import { SupervisorTarget } from '../../src/supervisor/control-target.ts'
-import { Supervisor } from '../../src/supervisor/supervisor.ts'
 import { ExchangeWatch } from '../../src/supervisor/exchange-watch.ts'
 import type { WatchItem } from '../../src/supervisor/exchange-watch.ts'
 import type { WatchedBegin } from '../../src/supervisor/watched.ts'
@@ -21,6 +19,7 @@ import type { Fields, Sent } from '../support/control-client.ts'
 import { startControlled } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder } from '../support/recorder.ts'
+import { startSteered } from '../support/steered.ts'
 
 const upstream = await startInferenceServer()
 t.teardown(() => upstream.close())
@@ -239,23 +238,47 @@ t.test('events are wanted while somebody watches, and a while longer', async (t)
   t.ok(late.ended)
 })
 
+t.test('over a socket: one who never reads costs little, and has a gap', async (t) => {
+  const { supervisor, address } = await startSteered(t, { proxyBaseUrl: upstream.url })
+  const client = new ControlClient(t, address)
+  const stream = client.watch()
+  stream.on('error', () => undefined)
+  const fast = new Seen(client)
+  await fast.until(1)
+  while (supervisor.watch.watchers < 2) await client.call('GetStatus')
+  let seq = 0
+  const tell = async (batches: number): Promise<void> => {
+    for (let i = 0; i < batches; i++) {
+      const events = Array.from({ length: 100 }, () => beginOf(++seq))
+      supervisor.watch.take({ events, lost: 0 })
+      await new Promise(setImmediate)
+    }
+  }
+  // Fills what the sockets and the ring hold; from then on nothing may be added.
+  await tell(200)
+  fast.stream.cancel()
+  const before = heapBytes()
+  await tell(1_000)
+  const grown = heapBytes() - before
+  t.ok(grown < 4 * 2 ** 20, `${grown} bytes for ${100_000} events`)
+  let [lost, came] = [0, 0]
+  for await (const message of stream) {
+    const [gap, began] = [5, 3].map((field) => messageOf(message as Fields, field))
+    lost += numberOf(gap, 1)
+    if (began !== undefined) came++
+    if (numberOf(began, 1) === seq) break
+  }
+  t.equal(lost + came, seq, 'what it did not get it is told of')
+  t.ok(lost > 90_000, `${lost} lost`)
+})
+
 t.test('a thousand watchers that come and go leave nothing behind', async (t) => {
-  const config = resolveOptions({ options: { port: 0, proxyBaseUrl: upstream.url } })
-  const fail = (_: object, text: string): void => void t.fail(text)
-  const quiet = { debug: () => undefined, warn: () => undefined, error: fail }
-  const supervisor = new Supervisor(config, quiet)
-  await supervisor.start()
-  const url = `http://127.0.0.1:${supervisor.port}`
-  const target = new SupervisorTarget(supervisor, { url, close: () => undefined })
-  const at = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const
-  const control = await startControl(at, config, target, (error) => t.fail(error.message))
-  t.teardown(async () => {
-    supervisor.watch.close()
-    await control.close()
-    await supervisor.close(0)
-  })
-  const client = new ControlClient(t, control.address)
+  const { supervisor, url, address } = await startSteered(t, { proxyBaseUrl: upstream.url })
+  const client = new ControlClient(t, address)
+  let settled = 0
   for (let round = 0; round < 10; round++) {
+    // What is made once has been made by then.
+    if (round === 3) settled = heapBytes()
     const all = Array.from({ length: 100 }, () => new Seen(client))
     await Promise.all(all.map((seen) => seen.until(1)))
     t.equal(supervisor.watch.watchers, 100)
@@ -264,12 +287,23 @@ t.test('a thousand watchers that come and go leave nothing behind', async (t) =>
     await Promise.all(all.map(({ stream }) => cancel(stream)))
     while (supervisor.watch.watchers > 0) await client.call('GetStatus')
   }
+  const grown = heapBytes() - settled
+  t.ok(grown < 2 * 2 ** 20, `${grown} bytes are left of 700 watchers`)
   const last = new Seen(client)
   await last.until(1)
   await chat(url, 'last')
   const [, [, begin]] = (await last.until(2)) as [unknown, [string, Fields]]
   t.equal(textOf(begin, 2), 'last', 'and who comes after them is served')
 })
+
+/** The heap without what nobody holds. */
+function heapBytes(): number {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  gc()
+  gc()
+  return process.memoryUsage().heapUsed
+}
 
 function cancel(stream: ClientReadableStream<Fields>): Promise<void> {
   const closed = new Promise<void>((resolve) => stream.once('close', resolve))

@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import t from 'tap'
 import type { Test } from 'tap'
 import { ROOT } from '../../tools/tree.ts'
 import { startRolltape } from '../../src/rolltape.ts'
@@ -37,9 +38,23 @@ export interface Called {
 }
 
 /** buf's own binary: the wrapper around it would stay between a signal and the call. */
-export const BUF = createRequire(join(ROOT, 'tools/buf/buf.ts')).resolve(
-  `@bufbuild/buf-${process.platform}-${process.arch === 'arm64' && process.platform === 'linux' ? 'aarch64' : process.arch}/bin/buf`,
-)
+export const BUF = findBuf()
+
+/** Like `t.test`, for what calls with buf: skipped, with a word, where buf has no package. */
+export function testWithBuf(name: string, run: (t: Test) => Promise<void>): void {
+  const skip = BUF === '' && `buf has no package for ${process.platform} on ${process.arch}`
+  void t.test(name, { skip }, run)
+}
+
+function findBuf(): string {
+  const isLinuxArm = process.platform === 'linux' && process.arch === 'arm64'
+  const name = `@bufbuild/buf-${process.platform}-${isLinuxArm ? 'aarch64' : process.arch}/bin/buf`
+  try {
+    return createRequire(join(ROOT, 'tools/buf/buf.ts')).resolve(name)
+  } catch {
+    return ''
+  }
+}
 
 /** The control service. */
 export const SERVICE = 'rolltape.control.v1.ControlService'
