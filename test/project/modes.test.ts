@@ -66,7 +66,7 @@ t.test(
     const passthrough = await run({})
     t.strictSame(readdirSync(folder), [])
     const record = await run({ recordingFile })
-    t.strictSame(readdirSync(folder).sort(), ['a.jsonl', 'a.tape'])
+    t.strictSame(readdirSync(folder).sort(), ['a.jsonl', 'a.jsonl.index', 'a.tape'])
     t.strictSame([passthrough.mode, record.mode], ['passthrough', 'record'])
     t.strictSame({ ...record, mode: '' }, { ...passthrough, mode: '' })
     t.equal(record.egress, REQUESTS.length)
