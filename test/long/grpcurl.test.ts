@@ -15,7 +15,7 @@ t.test(
   {
     skip: has
       ? false
-      : 'no grpcurl on this machine; test/control/docs.test.ts runs the lines with buf',
+      : 'no grpcurl on this machine; test/long/control-docs.test.ts runs the lines with buf',
   },
   async (t) => {
     const upstream = await startInferenceServer()

@@ -15,7 +15,8 @@ import { makeFolder, recordsOf } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
 
 const SILENT = { debug: () => undefined, warn: () => undefined, error: () => undefined }
-const ROTATIONS = 200
+/** 200 in the long form: `LONG=1 node test/supervisor/rotation.test.ts`. */
+const ROTATIONS = process.env['LONG'] === undefined ? 30 : 200
 const CLIENTS = 60
 
 /** An upstream whose streams last a while: some span several rotations. */

@@ -9,7 +9,7 @@ import { startInferenceServer } from '../../src/inference/server.ts'
 import { startControlled } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, startRecorder } from '../support/recorder.ts'
-import { MAIN, rolltape } from './harness.ts'
+import { MAIN, rolltape } from '../cli/harness.ts'
 
 const upstream = await startInferenceServer()
 t.teardown(() => upstream.close())
