@@ -62,7 +62,7 @@ async function verified(
   const bodies: string[] = []
   for (const content of asked) bodies.push((await ask(rolltape.url, content)).body.toString())
   const { verdict } = await rolltape.close()
-  return { verdict, bodies, records: await recordsOf(b), source: tapeOnly ? a.folder : a.file }
+  return { verdict, bodies, records: await recordsOf(b), source: a.folder }
 }
 
 const told = (record: ExchangeRecord | undefined): unknown[] | undefined =>
