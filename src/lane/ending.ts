@@ -2,6 +2,7 @@
 import type { RolltapeError } from '../errors.ts'
 import type { CloseCause, EndFrame } from '../tape/exchange.ts'
 import type { SessionCount } from '../trajectory/session-sums.ts'
+import { OUTCOME_OF_CAUSE, outcomeOfCode } from '../trajectory/outcome-of-cause.ts'
 import type { Outcome } from '../trajectory/record.ts'
 import type { Arrival } from './arrival.ts'
 import type { Relay } from './relay.ts'
@@ -25,34 +26,28 @@ export function endFrame(
   }
 }
 
-/** What becomes of an exchange that no record tells of, by what ended it. */
-const OUTCOME: Record<CloseCause, Outcome> = {
-  upstream_end: 'complete',
-  upstream_reset: 'truncated',
-  client_gone: 'client_gone',
-  timeout_connect: 'timeout',
-  timeout_ttfb: 'timeout',
-  timeout_stall: 'timeout',
-  timeout_total: 'timeout',
-  cancelled: 'cancelled',
-  error: 'refused',
-}
-
 /** How an exchange counts for its session where it is not recorded. */
 export function countOf({
   arrival,
-  cause,
+  end,
 }: {
   readonly arrival: Arrival
-  readonly cause: CloseCause | undefined
+  readonly end: EndFrame | undefined
 }): SessionCount {
   return {
     session: arrival.session,
     isGeneration: arrival.isGeneration,
-    outcome: OUTCOME[cause ?? 'error'],
+    outcome: end === undefined ? 'refused' : outcomeOf(end),
     inputTokens: 0,
     outputTokens: 0,
     startMs: performance.timeOrigin + arrival.atMs,
     endMs: performance.timeOrigin + performance.now(),
   }
+}
+
+/** As derive would conclude, but for what only the answer's own bytes can tell. */
+function outcomeOf({ cause, code }: EndFrame): Outcome {
+  if (cause === 'upstream_end') return 'complete'
+  if (cause === 'error') return outcomeOfCode(code) ?? 'refused'
+  return OUTCOME_OF_CAUSE[cause]
 }

@@ -51,8 +51,8 @@ export class Exchange
   readonly relay: Relay
   taping: Taping | undefined
   source: Forward | Replay | undefined
-  /** What ended it. */
-  cause: CloseCause | undefined
+  /** How it ended. */
+  end: EndFrame | undefined
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
   /** Who asks, and for what. */
@@ -372,9 +372,9 @@ export class Exchange
   }
 
   #frame(cause: CloseCause, error?: RolltapeError): EndFrame {
-    this.cause = cause
     const part = this.serving.recorder?.part ?? 1
-    return endFrame(this.relay, cause, this.arrival.atUs(performance.now()), error, part)
+    const atUs = this.arrival.atUs(performance.now())
+    return (this.end = endFrame(this.relay, cause, atUs, error, part))
   }
 
   /** Over: derive gets its place on the tape, at once or when the disk takes it again. */

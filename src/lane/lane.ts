@@ -3,7 +3,6 @@
  * tape writer → derive queue, and nothing shared with other lanes but the tables of
  * `supervisor/shared.ts`. Started by `workers/lane.ts`; a test may start one in its own thread.
  */
-import { setTimeout } from 'node:timers/promises'
 import { RolltapeError } from '../errors.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { BlockPool } from './taping.ts'
@@ -34,9 +33,6 @@ const TICK_MS = 20
 const PACE_TICK_MS = 2
 /** A lane beats every second. */
 const BEAT_MS = 1_000
-
-/** A slow reader's exchange is over before it is closed: how often that is looked for. */
-const QUIET_LOOK_MS = 20
 
 const DRAINING = 'rolltape is shutting down and takes no new requests'
 
@@ -81,6 +77,12 @@ export interface DrainReport {
   readonly trouble: string | null
 }
 
+/** Somebody who waits for these to end. */
+interface Drain {
+  left: readonly Exchange[]
+  resolve(): void
+}
+
 /** A running lane. */
 export class Lane implements LaneContext {
   readonly counters: LaneCounters
@@ -99,8 +101,8 @@ export class Lane implements LaneContext {
   #listener: Listener | undefined
   /** Sessions of exchanges that are not recorded; the appender knows the others. */
   readonly #sessions = new SessionSums()
-  /** Who waits for the end of some exchange. */
-  readonly #onClosed: (() => void)[] = []
+  /** Who waits for exchanges to end. */
+  readonly #drains = new Set<Drain>()
   #onQuiet: (() => void) | undefined
 
   private constructor(options: LaneOptions) {
@@ -117,10 +119,12 @@ export class Lane implements LaneContext {
     this.wheel = new Wheel(TICK_MS, () => {
       for (const { writer } of this.#parts.recorders) writer.submit()
       this.#watchDisk()
+      this.#lookAtDrains()
     })
     this.#beat = setInterval(() => {
       this.counters.add('beats')
       this.#watchDisk()
+      this.#lookAtDrains()
       this.#loop.beat(this.counters)
     }, BEAT_MS)
   }
@@ -218,15 +222,11 @@ export class Lane implements LaneContext {
   }
 
   /** Resolves once what has gone to an upstream under this rule before now has ended. */
-  async quiet(rule: AdmissionRule): Promise<void> {
-    let left = this.#under(rule)
-    while (left.length > 0) {
-      await Promise.race([
-        new Promise<void>((resolve) => this.#onClosed.push(resolve)),
-        setTimeout(QUIET_LOOK_MS),
-      ])
-      left = left.filter((exchange) => !exchange.isOver)
-    }
+  quiet(rule: AdmissionRule): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#drains.add({ left: this.#under(rule), resolve })
+    this.#lookAtDrains()
+    return promise
   }
 
   /** Ends the part of a recording, see {@link Recorder.endPart}. */
@@ -261,7 +261,7 @@ export class Lane implements LaneContext {
     if (!this.#live.delete(exchange)) return
     exchange.serving.users--
     if (exchange.taping === undefined) this.#sessions.add(countOf(exchange))
-    for (const resolve of this.#onClosed.splice(0)) resolve()
+    this.#lookAtDrains()
     this.#parts.sweep()
     this.counters.set('inFlight', this.#live.size)
     this.#watch.onClosed(exchange)
@@ -291,6 +291,16 @@ export class Lane implements LaneContext {
     return { cut, trouble }
   }
 
+  /** A slow reader's exchange is over long before it is closed, so this is looked at by time too. */
+  #lookAtDrains(): void {
+    for (const drain of this.#drains) {
+      drain.left = drain.left.filter((exchange) => !exchange.isOver)
+      if (drain.left.length > 0) continue
+      this.#drains.delete(drain)
+      drain.resolve()
+    }
+  }
+
   #under(rule: AdmissionRule): Exchange[] {
     return [...this.#live].filter((exchange) => !exchange.isOver && exchange.isUnder(rule))
   }
@@ -304,7 +314,7 @@ export class Lane implements LaneContext {
   #quiet(timeoutMs: number): Promise<void> {
     if (this.#live.size === 0) return Promise.resolve()
     const { promise, resolve } = Promise.withResolvers<void>()
-    const timer = globalThis.setTimeout(resolve, timeoutMs)
+    const timer = setTimeout(resolve, timeoutMs)
     this.#onQuiet = resolve
     return promise.finally(() => {
       clearTimeout(timer)

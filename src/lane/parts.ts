@@ -2,6 +2,7 @@
  * The parts a lane serves with, through all its switches: an order comes, parts that stay are kept,
  * new ones are made, and those that no exchange needs any more are ended.
  */
+import { errorText } from '../errors.ts'
 import { forwards } from '../mode.ts'
 import type { Mode, OnMiss } from '../mode.ts'
 import { unpackConfig } from '../options.ts'
@@ -57,7 +58,14 @@ export class Parts {
     const before = this.current
     const next = this.#make(order, before)
     // The first answer must not wait for its worker to start.
-    if (next.player !== before.player) await next.player?.ready()
+    try {
+      if (next.player !== before.player) await next.player?.ready()
+    } catch (error) {
+      if (next.player !== before.player) this.#close(next.player)
+      if (next.upstreams !== before.upstreams) this.#close(next.upstreams)
+      if (next.recorder !== before.recorder) await next.recorder?.abandon()
+      throw error
+    }
     this.current = next
     this.#past.push(before)
     this.sweep()
@@ -72,8 +80,8 @@ export class Parts {
     const needed = [this.current, ...this.#past]
     for (const serving of gone) {
       const { recorder, player, upstreams } = serving
-      if (player && !needed.some((one) => one.player === player)) void player.close()
-      if (upstreams && !needed.some((one) => one.upstreams === upstreams)) void upstreams.close()
+      if (!needed.some((one) => one.player === player)) this.#close(player)
+      if (!needed.some((one) => one.upstreams === upstreams)) this.#close(upstreams)
       if (recorder && !needed.some((one) => one.recorder === recorder)) this.#end(recorder)
     }
     for (const resolve of this.#swept.splice(0)) resolve()
@@ -119,13 +127,23 @@ export class Parts {
     }
   }
 
+  /** Ends a part that nothing is lost with; who it served has gone. */
+  #close(part: { close(): Promise<void> } | undefined): void {
+    part?.close().catch((error: unknown) => {
+      this.#options.log.warn({ err: errorText(error) }, 'a part of the lane did not end in order')
+    })
+  }
+
   #end(recorder: Recorder): void {
     const { folder } = recorder
     if (this.#ending.has(folder)) return
-    const ending = recorder.close().then((trouble) => {
-      if (trouble !== null) this.#troubles.push(trouble)
-      return trouble
-    })
+    const ending = recorder
+      .close()
+      .catch(errorText)
+      .then((trouble) => {
+        if (trouble !== null) this.#troubles.push(trouble)
+        return trouble
+      })
     this.#ending.set(folder, ending)
   }
 

@@ -60,7 +60,7 @@ export class Recordings {
    */
   async open(file: string): Promise<Recording> {
     const { config, log, watched, onWatched } = this.#options
-    await this.#isFree(file)
+    await this.#awaitLeft(file)
     const recording = await Recording.open({
       file,
       workers: config.recordWorkers,
@@ -78,7 +78,7 @@ export class Recordings {
   }
 
   /** One that is just being left is taken up again when that is done, which may take a while. */
-  async #isFree(file: string): Promise<void> {
+  async #awaitLeft(file: string): Promise<void> {
     const leaving = this.#leavings.get(tapeFolderOf(file))
     if (leaving === undefined) return
     await Promise.race([leaving, setTimeout(LEAVE_WAIT_MS_MAX)])

@@ -10,6 +10,7 @@ import { IS_GENERATION } from '../replay/packed.ts'
 import { ignoreRules } from '../replay/profiles.ts'
 import type { Verdict } from '../replay/verdict.ts'
 import { progressLog } from './log.ts'
+import { VERDICT_COUNTERS } from './shared.ts'
 import type { CounterName } from './shared.ts'
 
 /** Who waits for a load. */
@@ -24,21 +25,6 @@ export interface Replayed {
   readonly source: LaneReplay
   readonly file: string
 }
-
-/** Counters that a verdict is made of. */
-const VERDICT_COUNTERS = [
-  'servedExact',
-  'servedByRule',
-  'missed',
-  'exhausted',
-  'aborted',
-  'unusable',
-  'modelMismatch',
-  'live',
-  'verifiedSame',
-  'verifiedDifferent',
-  'verifiedAlone',
-] as const satisfies readonly CounterName[]
 
 /** What is replayed, and how that has gone since it was loaded. */
 export class Replaying {

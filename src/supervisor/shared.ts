@@ -6,6 +6,21 @@ import { RolltapeError } from '../errors.ts'
 import { hash64 } from '../hash.ts'
 import { LANES_MAX, SESSIONS_MAX } from '../limits.ts'
 
+/** Counters that a verdict is made of. */
+export const VERDICT_COUNTERS = [
+  'servedExact',
+  'servedByRule',
+  'missed',
+  'exhausted',
+  'aborted',
+  'unusable',
+  'modelMismatch',
+  'live',
+  'verifiedSame',
+  'verifiedDifferent',
+  'verifiedAlone',
+] as const
+
 /** What a lane counts. Each lane writes its own row; anybody may read. */
 export const COUNTERS = [
   'beats',
@@ -19,17 +34,7 @@ export const COUNTERS = [
   'egress',
   'tapedBytes',
   'hintsDropped',
-  'servedExact',
-  'servedByRule',
-  'missed',
-  'exhausted',
-  'aborted',
-  'unusable',
-  'modelMismatch',
-  'live',
-  'verifiedSame',
-  'verifiedDifferent',
-  'verifiedAlone',
+  ...VERDICT_COUNTERS,
   'loopDelayMs',
   'loopUtilization',
 ] as const

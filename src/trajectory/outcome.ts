@@ -5,8 +5,8 @@
  * it is `complete`, whatever happened afterwards. `docs/record.md` has the table.
  */
 
-import type { CloseCause, TapedExchange } from '../tape/exchange.ts'
 import { headerOf, tellsEnd, type Answer, type AnswerBytes } from './answer.ts'
+import { OUTCOME_OF_CAUSE, outcomeOfCode } from './outcome-of-cause.ts'
 import type { Outcome, Protocol } from './record.ts'
 
 /** The conclusion, and whether the answer on the tape is less than all of it. */
@@ -16,19 +16,6 @@ export interface Conclusion {
   /** Whether the end was never taped but is not needed. */
   readonly recovered: boolean
 }
-
-/** What is left to conclude from when the answer's end is not there. */
-const OUTCOME_OF_CAUSE = {
-  upstream_end: 'truncated',
-  upstream_reset: 'upstream_error',
-  client_gone: 'client_gone',
-  timeout_connect: 'timeout',
-  timeout_ttfb: 'timeout',
-  timeout_stall: 'timeout',
-  timeout_total: 'timeout',
-  cancelled: 'cancelled',
-  error: 'truncated',
-} as const satisfies Record<CloseCause, Outcome>
 
 /** Concludes what became of an exchange. */
 export function conclude(
@@ -126,9 +113,4 @@ function ownOutcome({ head, end }: TapedExchange): Outcome {
   if (ofCode !== undefined) return ofCode
   if (head?.status === 504) return 'timeout'
   return head?.status === 502 ? 'upstream_error' : 'refused'
-}
-
-function outcomeOfCode(code: string): Outcome | undefined {
-  if (code.startsWith('upstream_timeout_')) return 'timeout'
-  return code.startsWith('upstream_') ? 'upstream_error' : undefined
 }

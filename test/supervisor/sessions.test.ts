@@ -100,6 +100,16 @@ t.test('in a replay too, and closing tells what was not asked for', async (t) =>
   t.match(cursors, [{ session: 'fresh', recordedSession: 's', total: 3, used: 1 }])
 })
 
+t.test('what is not recorded comes to the same as if it were', async (t) => {
+  const { supervisor, ask } = await start(t, { proxyBaseUrl: 'http://127.0.0.1:9' })
+  t.equal(await ask('s'), 502)
+  t.match(await settled(supervisor, 1), [{ session: 's', outcomes: { upstream_error: 1 } }])
+  const file = join(makeFolder(t), 'a.jsonl')
+  const recorded = await start(t, { proxyBaseUrl: 'http://127.0.0.1:9', recordingFile: file })
+  t.equal(await recorded.ask('s'), 502)
+  t.match(await settled(recorded.supervisor, 1), [{ outcomes: { upstream_error: 1 } }])
+})
+
 t.test('annotations are appended beside the recording', async (t) => {
   const { file, supervisor, ask } = await record(t)
   await ask('s1')
