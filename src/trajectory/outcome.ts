@@ -5,6 +5,7 @@
  * it is `complete`, whatever happened afterwards. `docs/record.md` has the table.
  */
 
+import type { TapedExchange } from '../tape/exchange.ts'
 import { headerOf, tellsEnd, type Answer, type AnswerBytes } from './answer.ts'
 import { OUTCOME_OF_CAUSE, outcomeOfCode } from './outcome-of-cause.ts'
 import type { Outcome, Protocol } from './record.ts'
