@@ -8,7 +8,8 @@ import {
   INDEX_WORDS,
   LIST,
   areListed,
-  slotOf,
+  slotFor,
+  listHash,
   tableSlots,
 } from './index-table.ts'
 import type { IndexMemory, KeyList } from './index-table.ts'
@@ -61,10 +62,12 @@ export function joinEntries(
   let line = 0
   for (const [i, part] of parts.entries()) {
     const numbers = numbered[i] as (typeof numbered)[number]
-    for (let from = 0; from < part.words.length; from += PACKED_WORDS, line++) {
+    const packed = part.words
+    for (let from = 0; from < packed.length; from += PACKED_WORDS, line++) {
       const at = (ranks === undefined ? line : (ranks[line] ?? 0)) * INDEX_WORDS
-      for (let word = 0; word < PACKED_WORDS; word++)
-        words[at + word] = part.words[from + word] ?? 0
+      for (let word = 0; word < PACKED_WORDS; word++) {
+        words[at + word] = packed[from + word] as number
+      }
       words[at + AT.session] = numbers.sessions[words[at + AT.session] ?? 0] ?? 0
       const model = words[at + AT.model] ?? -1
       words[at + AT.model] = model < 0 ? -1 : (numbers.models[model] ?? -1)
@@ -165,81 +168,81 @@ function ranksOf(seqs: Float64Array): Uint32Array | undefined {
   return ranks
 }
 
-/** Slots of a table that fit a core's own cache: 64 KiB. */
+/** Slots of a table that fit a core's own cache, with what goes along: 128 KiB. */
 const SLOTS_NEAR = 2 ** 14
 
 /**
  * Chains the records of the lists of one kind, from the last to the first so that each becomes the
  * head, and gives their table. Several kinds may be chained at once, by several threads. Records
- * are taken by where in the table they belong, so that its memory is gone through once.
+ * are taken by where in the table they belong, with all that is needed of them, so that memory is
+ * gone through in its order.
  */
 export function chain(entries: SharedArrayBuffer, count: number, list: KeyList): SharedArrayBuffer {
   const words = new Int32Array(entries)
   const slots = tableSlots(count)
   const memory = new SharedArrayBuffer(slots * 4)
   const table = new Int32Array(memory)
-  const { hashes, wanted } = hashed(words, count, list, slots)
-  for (const record of inReach(wanted, slots)) {
-    const hash = hashes[record]
-    let slot = wanted[record] as number
+  /** The hash of each slot's list. */
+  const hashes = new Int32Array(slots)
+  const wanting = inReach(wantingOf(words, count, list), slots)
+  for (let at = 0; at < wanting.length; at += WANTING_WORDS) {
+    const record = wanting[at] as number
+    const hash = wanting[at + 1] as number
+    let slot = slotFor(hash, slots)
     for (; table[slot] !== 0; slot = slot + 1 === slots ? 0 : slot + 1) {
-      const head = (table[slot] as number) - 1
-      if (hashes[head] === hash && areListed(words, list, head, record)) break
+      if (hashes[slot] !== hash) continue
+      if (areListed(words, list, (table[slot] as number) - 1, record)) break
     }
     const next = table[slot] as number
     // Most lists have one record: its entry, far off in memory, need not be touched.
     if (next !== 0) words[record * INDEX_WORDS + AT_NEXT + list] = next
     table[slot] = record + 1
+    hashes[slot] = hash
   }
   return memory
 }
 
-/** The hash of each record's list, and where it is looked for first: -1 without such a key. */
-function hashed(
-  words: Int32Array,
-  count: number,
-  list: KeyList,
-  slots: number,
-): { hashes: Int32Array; wanted: Int32Array } {
-  const hashes = new Int32Array(count)
-  const wanted = new Int32Array(count)
+/** A record that belongs into a table: its number, the hash of its list. */
+const WANTING_WORDS = 2
+
+/** The records that have such a key, in their order. */
+function wantingOf(words: Int32Array, count: number, list: KeyList): Int32Array {
+  const wanting = new Int32Array(count * WANTING_WORDS)
   const keyAt = list < LIST.canonical ? AT.raw : AT.canonical
+  let to = 0
   for (let record = 0; record < count; record++) {
     const at = record * INDEX_WORDS
     const key0 = words[at + keyAt] as number
-    if (key0 === 0 && isNoKey(words, at + keyAt)) {
-      wanted[record] = -1
-      continue
-    }
+    if (key0 === 0 && isNoKey(words, at + keyAt)) continue
     const isStream = ((words[at + AT.flags] as number) & IS_STREAM) !== 0
-    const hash = slotOf(list, key0, words[at + AT.session] as number, isStream)
-    hashes[record] = hash
-    wanted[record] = Math.floor((hash / 2 ** 32) * slots)
+    wanting[to] = record
+    wanting[to + 1] = listHash(list, key0, words[at + AT.session] as number, isStream)
+    to += WANTING_WORDS
   }
-  return { hashes, wanted }
+  return wanting.subarray(0, to)
 }
 
-/** The records that want a slot, by pieces of the table, from the last to the first in each. */
-function inReach(wanted: Int32Array, slots: number): Uint32Array {
+/** The same, by pieces of the table, from the last to the first in each. */
+function inReach(wanting: Int32Array, slots: number): Int32Array {
   const starts = new Uint32Array(Math.ceil(slots / SLOTS_NEAR) + 1)
-  for (const slot of wanted) {
-    const piece = Math.floor(slot / SLOTS_NEAR) + 1
-    starts[piece] = (starts[piece] as number) + 1
+  const pieceOf = (hash: number): number => Math.floor(slotFor(hash, slots) / SLOTS_NEAR)
+  for (let at = 1; at < wanting.length; at += WANTING_WORDS) {
+    const piece = pieceOf(wanting[at] as number) + 1
+    starts[piece] = (starts[piece] as number) + WANTING_WORDS
   }
-  // Those without a slot come to lie in front.
-  const without = starts[0] as number
   for (let i = 1; i < starts.length; i++) {
     starts[i] = (starts[i] as number) + (starts[i - 1] as number)
   }
-  const order = new Uint32Array(wanted.length)
-  for (let record = wanted.length - 1; record >= 0; record--) {
-    const piece = Math.floor((wanted[record] as number) / SLOTS_NEAR)
-    if (piece < 0) continue
-    const at = starts[piece] as number
-    starts[piece] = at + 1
-    order[at] = record
+  const ordered = new Int32Array(wanting.length)
+  for (let at = wanting.length - WANTING_WORDS; at >= 0; at -= WANTING_WORDS) {
+    const hash = wanting[at + 1] as number
+    const piece = pieceOf(hash)
+    const to = starts[piece] as number
+    starts[piece] = to + WANTING_WORDS
+    ordered[to] = wanting[at] as number
+    ordered[to + 1] = hash
   }
-  return order.subarray(without)
+  return ordered
 }
 
 function chainSessions(words: Int32Array, count: number, sessions: number): SharedArrayBuffer {

@@ -80,13 +80,18 @@ export function tableSlots(records: number): number {
   return Math.max(8, records * 2)
 }
 
-/** Where a key's list is looked for first. */
-export function slotOf(list: KeyList, key0: number, session: number, isStream: boolean): number {
+/** Where in a table a list of this hash is looked for first. */
+export function slotFor(hash: number, slots: number): number {
+  return Math.floor(((hash >>> 0) / 2 ** 32) * slots)
+}
+
+/** The hash of a key's list, a whole number of 32 bits. */
+export function listHash(list: KeyList, key0: number, session: number, isStream: boolean): number {
   let hash = key0
   if (list === LIST.rawOfSession || list === LIST.canonicalOfSession) {
     hash ^= Math.imul(session + 1, 0x9e3779b1)
   }
-  return (list >= LIST.canonical && isStream ? ~hash : hash) >>> 0
+  return list >= LIST.canonical && isStream ? ~hash : hash
 }
 
 /** True when two records of an index are in the same list of this kind. */
@@ -138,7 +143,7 @@ export class ReplayIndex {
   first(list: KeyList, key: Key, session: number, isStream: boolean): number {
     const table = this.#tables[list] as Int32Array
     const slots = table.length
-    let slot = Math.floor((slotOf(list, key[0], session, isStream) / 2 ** 32) * slots)
+    let slot = slotFor(listHash(list, key[0], session, isStream), slots)
     for (; ; slot = slot + 1 === slots ? 0 : slot + 1) {
       const record = (table[slot] ?? 0) - 1
       if (record < 0 || this.#isIn(record, list, key, session, isStream)) return record
