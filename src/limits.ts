@@ -150,6 +150,9 @@ export const INDEX_THREADS_MAX = 4
 /** A recording of up to so many bytes is read without a thread, whose start takes longer. */
 export const INDEX_GLANCE_BYTES = 2 * MiB
 
+/** Times that a replay source is read whose recorder goes on closing parts. */
+export const SOURCE_READS_MAX = 4
+
 /** Bytes of a recording that one of them reads in one go; also how often progress is told. */
 export const INDEX_STRETCH_BYTES = 16 * MiB
 

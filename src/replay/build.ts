@@ -9,7 +9,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { RolltapeError } from '../errors.ts'
-import { INDEX_STRETCH_BYTES, SIDECAR_WORTH_BYTES } from '../limits.ts'
+import { INDEX_STRETCH_BYTES, SIDECAR_WORTH_BYTES, SOURCE_READS_MAX } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { parseSegmentName } from '../tape/format.ts'
 import { TapeFolder } from '../tape/reader.ts'
@@ -48,11 +48,34 @@ export interface BuildOptions {
 }
 
 /**
- * Reads a source.
+ * Reads a source. Where its recorder closes a part meanwhile, files have other names than at the
+ * start: then it is read once more.
  * @throws RolltapeError `not_found` when it is missing or a folder without a tape,
  *   `record_malformed` with the line, `tape_corrupt`.
  */
 export async function buildReplaySource(options: BuildOptions): Promise<ReplaySource> {
+  for (let attempt = 1; ; attempt++) {
+    const before = namesOf(options.file)
+    const isLast = attempt === SOURCE_READS_MAX
+    try {
+      const source = await readSource(options)
+      if (isLast || namesOf(options.file) === before) return source
+    } catch (error) {
+      if (isLast || namesOf(options.file) === before) throw error
+    }
+  }
+}
+
+/** Which files go by which names now, as text. */
+function namesOf(file: string): string {
+  const found = partsUpTo(file).map((path) => [
+    path,
+    statSync(path, { throwIfNoEntry: false })?.ino,
+  ])
+  return JSON.stringify(found)
+}
+
+async function readSource(options: BuildOptions): Promise<ReplaySource> {
   const { file } = options
   const found = statSync(file, { throwIfNoEntry: false })
   if (found === undefined) throw missing(file)

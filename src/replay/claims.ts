@@ -3,7 +3,7 @@
  * lanes on any thread agree without a message. Beside it, which asking session each recorded one is
  * bound to, per run, and what was given back.
  *
- *   free ──claim──▶ claimed ──use──▶ used        release: claimed ──▶ free
+ *   free ──claim──▶ claimed ──use──▶ used        release: claimed ──▶ returned, which is free too
  *
  * A cursor's position is the lowest record of its session that is not used: it is read off the
  * states, never kept.
@@ -17,8 +17,10 @@ import { RELEASES_WORDS, Releases } from './releases.ts'
 
 const FREE = 0
 const USED = 1
+/** Free again: who had claimed it has gone, and may come to ask anew. */
+const RETURNED = 2
 /** Claimed by lane 0; the next number is lane 1's, and so on: a lane that dies frees its own. */
-const CLAIMED = 2
+const CLAIMED = 3
 
 /** Words of a run's head: the two halves of its name's hash. */
 const HEAD_WORDS = 2
@@ -93,7 +95,13 @@ export class RunClaims {
 
   /** Takes a free record; false when somebody else has it. */
   claim(record: number): boolean {
-    return Atomics.compareExchange(this.#states, record, FREE, this.#mine) === FREE
+    const met = Atomics.compareExchange(this.#states, record, FREE, this.#mine)
+    return met === FREE || (met === RETURNED && this.claimReturned(record))
+  }
+
+  /** Takes a record that was given back; false when it was not, or somebody else has it. */
+  claimReturned(record: number): boolean {
+    return Atomics.compareExchange(this.#states, record, RETURNED, this.#mine) === RETURNED
   }
 
   /** Takes a record that somebody has claimed, whoever it is; false when it is free or used. */
@@ -115,12 +123,13 @@ export class RunClaims {
   /** Gives a record that this lane has claimed back. */
   release(record: number): void {
     const mine = this.#mine
-    if (Atomics.compareExchange(this.#states, record, mine, FREE) !== mine) return
+    if (Atomics.compareExchange(this.#states, record, mine, RETURNED) !== mine) return
     this.#releases.tell(record)
   }
 
   isFree(record: number): boolean {
-    return Atomics.load(this.#states, record) === FREE
+    const state = Atomics.load(this.#states, record)
+    return state === FREE || state === RETURNED
   }
 
   isUsed(record: number): boolean {
@@ -129,9 +138,13 @@ export class RunClaims {
 
   /** Makes a record free or used, whoever has used it; one that is claimed stays so (false). */
   place(record: number, isUsed: boolean): boolean {
-    const [from, to] = isUsed ? [FREE, USED] : [USED, FREE]
-    const met = Atomics.compareExchange(this.#states, record, from, to)
-    if (met === from && !isUsed) this.#releases.tell(record)
+    let met = Atomics.load(this.#states, record)
+    const to = isUsed ? USED : FREE
+    while (met < CLAIMED && met !== to) {
+      const now = Atomics.compareExchange(this.#states, record, met, to)
+      if (now === met && met === USED) this.#releases.tell(record)
+      met = now === met ? to : now
+    }
     return met < CLAIMED
   }
 
@@ -188,7 +201,7 @@ export class RunClaims {
   /** Makes all records free that this lane has claimed; those that were used stay so. */
   freeClaimed(): void {
     for (let record = 0; record < this.#states.length; record++) {
-      Atomics.compareExchange(this.#states, record, this.#mine, FREE)
+      Atomics.compareExchange(this.#states, record, this.#mine, RETURNED)
     }
     this.#releases.tellAll()
   }

@@ -195,6 +195,20 @@ export function readLong(words: Int32Array, at: number): number {
   return (words[at + 1] ?? 0) * 2 ** 32 + ((words[at] ?? 0) >>> 0)
 }
 
+/** Which records are served at all. */
+export interface ServedRules {
+  readonly onUnusable: 'error' | 'skip'
+  readonly replayPartial: boolean
+}
+
+/** True when a record with these flags is served: others no cursor stops at. */
+export function isServed(flags: number, { onUnusable, replayPartial }: ServedRules): boolean {
+  const isPartial = (flags & IS_PARTIAL) !== 0
+  // Of an answer that nobody waited for, not even its head came: that is no record to stop at.
+  if ((flags & IS_UNUSABLE) !== 0 && (isPartial || onUnusable === 'skip')) return false
+  return replayPartial || !isPartial
+}
+
 /** The flags out of a record's flags word. */
 export function flagsOf(word: number): number {
   return word & FLAGS_MASK

@@ -8,7 +8,8 @@ import type { ListSum, Wanted } from './hints.ts'
 import { LIST } from './index-table.ts'
 import type { List, ReplayIndex } from './index-table.ts'
 import type { Key } from './key.ts'
-import { IS_GENERATION, IS_PARTIAL, IS_UNUSABLE } from './packed.ts'
+import { IS_GENERATION, IS_UNUSABLE, isServed } from './packed.ts'
+import type { ServedRules } from './packed.ts'
 
 /** Which of the two keys. */
 export type KeyKind = 'raw' | 'canonical'
@@ -20,12 +21,10 @@ export type MatchPolicy = 'sequence' | 'keyed' | 'pooled'
 export type SessionMatch = 'exact' | 'bind' | 'pooled'
 
 /** The options of a selection. */
-export interface SelectOptions {
+export interface SelectOptions extends ServedRules {
   readonly match: MatchPolicy
   readonly sessionMatch: SessionMatch
   readonly onExhausted: 'error' | 'repeat_last' | 'loop' | 'live'
-  readonly onUnusable: 'error' | 'skip'
-  readonly replayPartial: boolean
   /** Generation records of later turns are as if they were not there; Infinity for all of them. */
   readonly turnMax: number
 }
@@ -112,13 +111,18 @@ function rewind(
   return isAny
 }
 
-/** The first record that is free. A retry takes over what its first try has claimed. */
+/**
+ * The first record that is free. A retry takes what was given back, which its first try had, or
+ * takes over what that still holds.
+ */
 function claimed(selection: Selection, lists: readonly Listed[]): Choice {
   const { claims, asked, options } = selection
+  const again = asked.isRetry ? returned(selection, lists) : undefined
+  if (again !== undefined) return again
   const wanted = asked.isRetry ? WANTED.unused : WANTED.free
   for (const listed of lists) {
     const record = walk(selection, listed, wanted, (record) => {
-      if (!isServed(selection, record)) return 'skip'
+      if (!isOffered(selection, record)) return 'skip'
       if (asked.isRetry && claims.takeOver(record)) return 'take'
       return claims.isFree(record) && claims.claim(record) ? 'take' : 'skip'
     })
@@ -135,6 +139,19 @@ function claimed(selection: Selection, lists: readonly Listed[]): Choice {
     how = listed.how
   }
   return total === 0 ? { kind: 'missed' } : exhausted({ last, how, total }, options)
+}
+
+/** The first record that somebody gave back; no hint is learnt, as what is passed is still wanted. */
+function returned(selection: Selection, lists: readonly Listed[]): Choice | undefined {
+  const { index, claims } = selection
+  for (const { list, head, how } of lists) {
+    let record = claims.hints.start(list, head, WANTED.unused)
+    for (; record >= 0; record = index.next(list, record)) {
+      if (!isOffered(selection, record) || !claims.claimReturned(record)) continue
+      return { kind: 'record', record, how, claimed: true }
+    }
+  }
+  return undefined
 }
 
 /** The first record with an answer, else the first; others may be given the same. */
@@ -157,7 +174,7 @@ function inSequence(selection: Selection): Choice {
   const head = session === ANY ? Math.min(0, index.count - 1) : index.firstOf(session)
   const record = walk(selection, { list, head }, WANTED.free, (record) => {
     if ((index.flags(record) & IS_GENERATION) === 0) return 'skip'
-    if (!isServed(selection, record)) return 'skip'
+    if (!isOffered(selection, record)) return 'skip'
     return claims.isFree(record) && claims.claim(record) ? 'take' : 'skip'
   })
   if (record >= 0) return { kind: 'record', record, how: 'sequence', claimed: true }
@@ -253,7 +270,7 @@ function sumOf(selection: Selection, { list, head }: Pick<Listed, 'list' | 'head
     for (let record = head; record >= 0; record = index.next(list, record)) {
       const flags = index.flags(record)
       if (onlyGenerations && (flags & IS_GENERATION) === 0) continue
-      if (!isServed(selection, record)) continue
+      if (!isOffered(selection, record)) continue
       total++
       last = record
       if (first < 0) first = record
@@ -263,14 +280,9 @@ function sumOf(selection: Selection, { list, head }: Pick<Listed, 'list' | 'head
   })
 }
 
-function isServed(selection: Selection, record: number): boolean {
+function isOffered(selection: Selection, record: number): boolean {
   const { index, options } = selection
-  const flags = index.flags(record)
-  const isPartial = (flags & IS_PARTIAL) !== 0
-  // Of an answer that nobody waited for, not even its head came: that is no record to stop at.
-  if ((flags & IS_UNUSABLE) !== 0 && (isPartial || options.onUnusable === 'skip')) return false
-  if (isLater(selection, record)) return false
-  return options.replayPartial || !isPartial
+  return isServed(index.flags(record), options) && !isLater(selection, record)
 }
 
 function isLater({ index, options }: Selection, record: number): boolean {

@@ -28,7 +28,7 @@ export interface Verdict {
   readonly modelMismatch: number
   /** Forwarded: in `hybrid` what was not recorded, in `verify` all. */
   readonly live: number
-  /** Generation records that no run has used. */
+  /** Generation records that could be served, and that no run has used. */
   readonly unused: number
   /** Mode `verify` only: how live answers compare with the recorded ones. */
   readonly verified: Verified | undefined

@@ -4,6 +4,7 @@
  */
 import { RolltapeError } from '../errors.ts'
 import type { LaneReplay } from '../lane/player.ts'
+import type { ServedRules } from '../replay/packed.ts'
 import { Cursors } from './cursors.ts'
 import type { Cursor, CursorName } from './cursors.ts'
 import type { Lanes } from './lanes.ts'
@@ -12,12 +13,16 @@ import type { Lanes } from './lanes.ts'
 export class CursorDesk {
   readonly #lanes: Lanes
   readonly #source: () => LaneReplay | undefined
-  #cursors: { readonly of: LaneReplay; readonly cursors: Cursors } | undefined
+  readonly #rules: () => ServedRules
+  #cursors:
+    | { readonly of: LaneReplay; readonly by: ServedRules; readonly cursors: Cursors }
+    | undefined
 
-  /** `source` is what is replayed now. */
-  constructor(lanes: Lanes, source: () => LaneReplay | undefined) {
+  /** `source` is what is replayed now, `rules` say which of its records are served. */
+  constructor(lanes: Lanes, source: () => LaneReplay | undefined, rules: () => ServedRules) {
     this.#lanes = lanes
     this.#source = source
+    this.#rules = rules
   }
 
   /**
@@ -63,7 +68,10 @@ export class CursorDesk {
         hint: 'load a recording, or start rolltape with --replay-file',
       })
     }
-    if (this.#cursors?.of !== source) this.#cursors = { of: source, cursors: new Cursors(source) }
+    const by = this.#rules()
+    if (this.#cursors?.of !== source || this.#cursors.by !== by) {
+      this.#cursors = { of: source, by, cursors: new Cursors(source, by) }
+    }
     return this.#cursors.cursors
   }
 

@@ -2,14 +2,16 @@
  * How far runs have come in the sessions of a recording, read off the shared claims, and moved there.
  *
  * A cursor's position is the number of generation records of its session before the lowest one that
- * is not used; nothing else is kept, so lanes and callers can never disagree about it.
+ * is not used; nothing else is kept, so lanes and callers can never disagree about it. Records that
+ * are not served (a client had left them, say) do not count.
  */
 import { RolltapeError } from '../errors.ts'
 import type { LaneReplay } from '../lane/player.ts'
 import { Claims } from '../replay/claims.ts'
 import type { RunClaims } from '../replay/claims.ts'
 import { LIST, ReplayIndex } from '../replay/index-table.ts'
-import { IS_GENERATION } from '../replay/packed.ts'
+import { IS_GENERATION, isServed } from '../replay/packed.ts'
+import type { ServedRules } from '../replay/packed.ts'
 
 /** How far a run has come in a session. */
 export interface Cursor {
@@ -21,7 +23,7 @@ export interface Cursor {
   readonly recordedSession: string
   /** Generation records before the lowest one that is not used. */
   readonly position: number
-  /** Generation records of the session. */
+  /** Generation records of the session that are served. */
   readonly total: number
   readonly used: number
   /** Being given to somebody right now. */
@@ -46,8 +48,10 @@ interface Place {
 export class Cursors {
   readonly #index: ReplayIndex
   readonly #claims: Claims
+  readonly #rules: ServedRules
 
-  constructor({ index, claims }: LaneReplay) {
+  constructor({ index, claims }: LaneReplay, rules: ServedRules) {
+    this.#rules = rules
     this.#index = new ReplayIndex(index)
     this.#claims = new Claims(claims, index.count, index.sessions.length)
   }
@@ -208,7 +212,8 @@ export class Cursors {
 
   *#records(session: number): Generator<number> {
     for (let record = this.#index.firstOf(session); record >= 0;) {
-      if ((this.#index.flags(record) & IS_GENERATION) !== 0) yield record
+      const flags = this.#index.flags(record)
+      if ((flags & IS_GENERATION) !== 0 && isServed(flags, this.#rules)) yield record
       record = this.#index.next(LIST.session, record)
     }
   }

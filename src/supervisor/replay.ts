@@ -6,7 +6,8 @@ import type { RolltapeConfig } from '../options.ts'
 import { buildReplaySource } from '../replay/build.ts'
 import { Claims, makeClaimsMemory } from '../replay/claims.ts'
 import { ReplayIndex } from '../replay/index-table.ts'
-import { IS_GENERATION } from '../replay/packed.ts'
+import { IS_GENERATION, isServed } from '../replay/packed.ts'
+import type { ServedRules } from '../replay/packed.ts'
 import { ignoreRules } from '../replay/profiles.ts'
 import type { Verdict } from '../replay/verdict.ts'
 import { progressLog } from './log.ts'
@@ -45,9 +46,10 @@ export class Replaying {
   }
 
   /** How it has gone; undefined when nothing is replayed. */
-  verdict(verifies: boolean): Verdict | undefined {
+  verdict(verifies: boolean, rules: ServedRules): Verdict | undefined {
     const count = (name: CounterName): number => this.#counter(name) - (this.#base.get(name) ?? 0)
-    return this.now && verdictOf(this.now.source, count, verifies || count('verifiedSame') > 0)
+    const isVerified = verifies || count('verifiedSame') > 0
+    return this.now && { ...counted(count, isVerified), unused: unusedOf(this.now.source, rules) }
   }
 
   /** A lane has died: what it had claimed and not given to its end is free again. */
@@ -99,19 +101,24 @@ export async function openReplay(
   }
 }
 
-/** Counts of all lanes and claims of all runs, as a verdict. */
-function verdictOf(
-  { index, claims }: LaneReplay,
-  counter: (name: CounterName) => number,
-  verifies: boolean,
-): Verdict {
+/** Generation records that could be served, and that no run has used. */
+function unusedOf({ index, claims }: LaneReplay, rules: ServedRules): number {
   const table = new ReplayIndex(index)
   const used = new Uint8Array(index.count)
   for (const run of new Claims(claims, index.count, index.sessions.length).all()) run.markUsed(used)
   let unused = 0
   for (let record = 0; record < index.count; record++) {
-    if (used[record] === 0 && (table.flags(record) & IS_GENERATION) !== 0) unused++
+    const flags = table.flags(record)
+    if (used[record] === 0 && (flags & IS_GENERATION) !== 0 && isServed(flags, rules)) unused++
   }
+  return unused
+}
+
+/** Counts of all lanes. */
+function counted(
+  counter: (name: CounterName) => number,
+  verifies: boolean,
+): Omit<Verdict, 'unused'> {
   return {
     servedExact: counter('servedExact'),
     servedByRule: counter('servedByRule'),
@@ -121,7 +128,6 @@ function verdictOf(
     unusable: counter('unusable'),
     modelMismatch: counter('modelMismatch'),
     live: counter('live'),
-    unused,
     verified: verifies
       ? {
           same: counter('verifiedSame'),

@@ -100,7 +100,8 @@ export class Supervisor {
       clear: (id) => this.switch({ session: { id, own: null } }),
       cursorsOf: async (session) => (this.replay ? this.cursors.of(session) : []),
     })
-    this.cursors = new CursorDesk(this.#lanes, () => this.replay?.source)
+    const source = (): LaneReplay | undefined => this.replay?.source
+    this.cursors = new CursorDesk(this.#lanes, source, () => this.#config)
     this.#recordings = new Recordings({
       config,
       log,
@@ -149,7 +150,7 @@ export class Supervisor {
 
   /** How the replay has gone so far; undefined when nothing is replayed. */
   get verdict(): Verdict | undefined {
-    return this.#replaying.verdict(modesOfAll(this.#modes).includes('verify'))
+    return this.#replaying.verdict(modesOfAll(this.#modes).includes('verify'), this.#config)
   }
 
   /** The open recording; undefined when nothing is recorded. */

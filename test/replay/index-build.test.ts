@@ -5,6 +5,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  renameSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
@@ -126,6 +127,24 @@ t.test('a line that begins just where a stretch does is there once', async (t) =
     writeFileSync(edge, `${lines.join('\n')}\n`)
     t.equal((await build(edge)).index.count, 3, `${extra} bytes behind it`)
   }
+})
+
+t.test('a part that is closed while the source is read is read as well', async (t) => {
+  const parts = join(folder, 'closing')
+  mkdirSync(parts)
+  const file = join(parts, 'a.jsonl')
+  writeLines(file, 3)
+  let rotations = 0
+  const onProgress = (): void => {
+    if (rotations >= 2) return
+    renameSync(file, join(parts, `a.00000${++rotations}.jsonl`))
+    writeLines(file, 3, 'hi', 3 * rotations)
+  }
+  const { index, files } = await buildReplaySource({ file, ignore: IGNORE_NOTHING, onProgress })
+  t.strictSame([index.count, files.length], [9, 3])
+  const table = new ReplayIndex(index)
+  const seqs = Array.from({ length: 9 }, (_, n) => table.entry(n).seq)
+  t.strictSame(seqs, [1, 2, 3, 4, 5, 6, 7, 8, 9])
 })
 
 t.test('the parts that rotations closed before a file belong to it', async (t) => {

@@ -25,7 +25,7 @@ interface Recorded {
 
 /** All there is to say of who took what, for the scan: no shared memory, no hints. */
 interface Plain {
-  readonly states: ('free' | 'claimed' | 'used')[]
+  readonly states: ('free' | 'returned' | 'claimed' | 'used')[]
   /** Asking session by recorded one. */
   readonly bound: Map<number, string>
 }
@@ -42,6 +42,7 @@ function scan(records: Recorded[], plain: Plain, asked: Asked, options: SelectOp
     if ((flags & IS_UNUSABLE) !== 0 && (isPartial || options.onUnusable === 'skip')) return false
     return !isLater(at) && (options.replayPartial || !isPartial)
   }
+  const isFree = (at: number): boolean => ['free', 'returned'].includes(plain.states[at]!)
   const all = records.map((_, at) => at)
   const withKey = (kind: 'raw' | 'canonical', key: Key): number[] =>
     all.filter((at) => records[at]![kind] + 1 === key[0])
@@ -69,7 +70,7 @@ function scan(records: Recorded[], plain: Plain, asked: Asked, options: SelectOp
       return free < 0 ? -1 : bind(free)
     }
     const found = candidates.find(
-      ([, at]) => !isLater(at) && !plain.bound.has(sessionOf(at)) && plain.states[at] === 'free',
+      ([, at]) => !isLater(at) && !plain.bound.has(sessionOf(at)) && isFree(at),
     )
     return found === undefined ? -1 : bind(sessionOf(found[1]))
   }
@@ -88,9 +89,11 @@ function scan(records: Recorded[], plain: Plain, asked: Asked, options: SelectOp
     if (usable === undefined) return { kind: 'missed' }
     return { kind: 'record', record: usable[1], how: usable[0], claimed: false }
   }
-  for (const [how, record] of served) {
-    const isTakenOver = !inSequence && asked.isRetry && plain.states[record] === 'claimed'
-    if (!isTakenOver && plain.states[record] !== 'free') continue
+  const isRetry = !inSequence && asked.isRetry
+  const again = served.filter(([, at]) => isRetry && plain.states[at] === 'returned')
+  for (const [how, record] of [...again, ...served]) {
+    const isTakenOver = isRetry && plain.states[record] === 'claimed'
+    if (!isTakenOver && !isFree(record)) continue
     plain.states[record] = 'claimed'
     return { kind: 'record', record, how, claimed: true }
   }
@@ -179,11 +182,11 @@ function both(
     } else if (what === 'free') {
       claims.freeClaimed()
       plain.states.forEach((state, at) => {
-        if (state === 'claimed') plain.states[at] = 'free'
+        if (state === 'claimed') plain.states[at] = 'returned'
       })
     } else if (plain.states[record] === 'claimed') {
       claims[what](record)
-      plain.states[record] = what === 'use' ? 'used' : 'free'
+      plain.states[record] = what === 'use' ? 'used' : 'returned'
     }
   }
   return [found, expected]
@@ -226,6 +229,23 @@ const ASKED: Asked = {
   isGeneration: true,
   isRetry: false,
 }
+
+t.test(
+  'a retry takes what its first try gave back, not what another caller still has',
+  async (t) => {
+    const memory = makeIndex(
+      Array.from({ length: 3 }, () => ({ rawKey: keyOf(0), flags: IS_GENERATION })),
+    )
+    const index = new ReplayIndex(memory)
+    const claims = new Claims(makeClaimsMemory(3, 1), 3, 1).run('r')
+    const take = (isRetry = false): Choice => select(index, claims, { ...ASKED, isRetry }, RULES)
+    t.match([take(), take()], [{ record: 0 }, { record: 1 }])
+    claims.release(1)
+    t.match(take(true), { record: 1 })
+    t.match(take(), { record: 2 }, 'nobody else was given it')
+    t.match(take(true), { record: 0 }, 'a first try that still has its record is taken over')
+  },
+)
 
 t.test('a lane that has missed more releases than are told finds all that is free', async (t) => {
   for (const released of [1, RELEASES_MAX, RELEASES_MAX + 1, 3 * RELEASES_MAX]) {

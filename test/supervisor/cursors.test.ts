@@ -1,4 +1,6 @@
 // Cursors are read off the claims, moved, reset and forked while lanes serve.
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
@@ -6,7 +8,8 @@ import { resolveOptions } from '../../src/options.ts'
 import type { RolltapeOptions } from '../../src/options.ts'
 import { Supervisor } from '../../src/supervisor/supervisor.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
-import { startRecorder } from '../support/recorder.ts'
+import { recordOf } from '../support/record-lines.ts'
+import { makeFolder, startRecorder } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
 
 const SILENT = { debug: () => undefined, warn: () => undefined, error: () => undefined }
@@ -111,6 +114,30 @@ t.test('a cursor is forked into another run', async (t) => {
   t.throws(() => cursors.fork({ run: 'default', session: 'b' }, within), { code: 'bad_argument' })
   const taken = { run: 'second', session: 'other' }
   t.throws(() => cursors.fork({ run: 'default', session: 'b' }, taken), { code: 'wrong_state' })
+})
+
+t.test('records that are not served are neither waited for nor unused', async (t) => {
+  const file = join(makeFolder(t), 'a.jsonl')
+  const lines = [0, 1, 2].map((n) => {
+    const left = n === 1 ? { outcome: 'client_gone', partial: true } : {}
+    return `${JSON.stringify({ ...recordOf(n, { session: 'a' }), ...left })}\n`
+  })
+  writeFileSync(file, lines.join(''))
+  const start = async (replayPartial: boolean) => {
+    const options = { port: 0, replayFile: file, match: 'sequence', replayPartial } as const
+    const supervisor = new Supervisor(resolveOptions({ options }), SILENT)
+    await supervisor.start()
+    t.teardown(() => supervisor.close())
+    const url = `http://127.0.0.1:${supervisor.port}`
+    await rawRequest(url, post(CHAT, bodyOf('go'), ['x-session-id: a']))
+    const name = { run: 'default', session: 'a' }
+    while ((await supervisor.cursors.get(name)).claimed > 0)
+      await new Promise((resolve) => setImmediate(resolve))
+    const { position, total, next } = await supervisor.cursors.get(name)
+    return { position, total, next: next?.seq, unused: supervisor.verdict?.unused }
+  }
+  t.strictSame(await start(false), { position: 1, total: 2, next: 3, unused: 1 })
+  t.strictSame(await start(true), { position: 1, total: 3, next: 2, unused: 2 })
 })
 
 t.test('what was given back out of order leaves the position right', async (t) => {
