@@ -54,15 +54,26 @@ export type AppenderMessage =
 export class AppenderThread {
   readonly #worker: Worker
   readonly #ended: Promise<void>
+  #isOver = false
+  /** Who waits for a message of each type, first asked first answered. */
+  readonly #waiting = new Map<string, ((message: AppenderMessage | undefined) => void)[]>()
   /** Takes what watchers are told of records. */
   onWatched: (batch: WatchBatch) => void = () => undefined
 
   private constructor(worker: Worker, onTrouble: (message: string) => void) {
     this.#worker = worker
-    this.#ended = new Promise((resolve) => worker.once('exit', () => resolve()))
+    this.#ended = new Promise((resolve) => {
+      worker.once('exit', () => {
+        this.#isOver = true
+        for (const waiting of this.#waiting.values()) for (const tell of waiting) tell(undefined)
+        this.#waiting.clear()
+        resolve()
+      })
+    })
     worker.on('error', (error) => onTrouble(`the appender failed: ${errorText(error)}`))
     worker.on('message', (message: AppenderMessage) => {
       if (message.type === 'trouble') onTrouble(message.message)
+      this.#waiting.get(message.type)?.shift()?.(message)
       if (message.type !== 'watched') return
       this.onWatched(message.batch)
       this.#tell({ type: 'watched_taken' })
@@ -162,19 +173,17 @@ export class AppenderThread {
     this.#worker.postMessage(command)
   }
 
-  /** The next message of a type; undefined when the thread ends, or has ended, without one. */
+  /** The answer of a type; undefined when the thread ends, or has ended, without one. */
   #hear<T extends AppenderMessage['type']>(
     type: T,
   ): Promise<Extract<AppenderMessage, { type: T }> | undefined> {
-    const worker = this.#worker
-    const { promise, resolve } = Promise.withResolvers<
-      Extract<AppenderMessage, { type: T }> | undefined
-    >()
-    const onMessage = (message: AppenderMessage): void => {
-      if (message.type === type) resolve(message as Extract<AppenderMessage, { type: T }>)
-    }
-    worker.on('message', onMessage)
-    void this.#ended.then(() => resolve(undefined))
-    return promise.finally(() => worker.off('message', onMessage))
+    if (this.#isOver) return Promise.resolve(undefined)
+    const waiting = this.#waiting.get(type) ?? []
+    this.#waiting.set(type, waiting)
+    return new Promise((resolve) => {
+      waiting.push((message) => {
+        resolve(message as Extract<AppenderMessage, { type: T }> | undefined)
+      })
+    })
   }
 }

@@ -64,9 +64,9 @@ export class ControlClient {
       const shape = {
         path,
         requestStream: false,
-        requestSerialize: write,
+        requestSerialize: encode,
         requestDeserialize: read,
-        responseSerialize: write,
+        responseSerialize: encode,
         responseDeserialize: read,
       }
       const Client = makeGenericClientConstructor(
@@ -115,7 +115,8 @@ export function numberOf(fields: Fields | undefined, number: number): number {
   return Number(fields?.get(number)?.[0] ?? 0)
 }
 
-function write(message: Sent): Buffer {
+/** A message as bytes, to be sent or put into another. */
+export function encode(message: Sent): Buffer {
   const writer = new BinaryWriter()
   for (const [number, value] of Object.entries(message)) {
     if (typeof value === 'number') writer.uint32(Number(number) << 3).int64(value)
