@@ -1,5 +1,6 @@
 /**
- * Fills the parts of README.md that are made from code: the table of options and that of errors.
+ * Fills the parts of README.md that are made from elsewhere: options and errors from the code, the
+ * lines of the control API from docs/control.md.
  *
  *   node tools/readme.ts
  *
@@ -11,6 +12,9 @@ import { join } from 'node:path'
 import { HTTP_STATUS, type ErrorCode } from '../src/errors.ts'
 import { optionsTable } from '../src/options/table.ts'
 import { ROOT } from './tree.ts'
+
+const ADDRESS = '127.0.0.1:50051'
+const SERVICE = 'rolltape.control.v1.ControlService'
 
 /** What each code means and what to do; null for what no client is ever answered. */
 const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
@@ -62,7 +66,21 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
 /** The README with its made parts as they should be. */
 export function readme(): string {
   const text = readFileSync(join(ROOT, 'README.md'), 'utf8')
-  return fill(fill(text, 'options', optionsTable()), 'errors', errorsTable())
+  const parts = { control: controlLines(), options: optionsTable(), errors: errorsTable() }
+  return Object.entries(parts).reduce((made, [name, part]) => fill(made, name, part), text)
+}
+
+/** One line per call: the verb of `rolltape ctl`, and what docs/control.md has for `grpcurl`. */
+function controlLines(): string {
+  const page = readFileSync(join(ROOT, 'docs/control.md'), 'utf8')
+  const pairs = [...page.matchAll(/```sh\ngrpcurl (.*)\n(rolltape ctl .*)\n```/g)]
+  const lines = pairs.map(([, asked = '', verb = '']) => {
+    const call = asked.replace(ADDRESS, '$at').replace(`${SERVICE}/`, '$rt/')
+    return [verb, `grpcurl ${call}`] as const
+  })
+  const width = Math.max(...lines.map(([verb]) => verb.length))
+  const shown = lines.map(([verb, call]) => `${verb.padEnd(width)}  # ${call}`)
+  return ['```sh', `at=${ADDRESS} rt=${SERVICE}`, ...shown, '```', ''].join('\n')
 }
 
 function errorsTable(): string {

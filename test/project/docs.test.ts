@@ -35,7 +35,7 @@ t.test('the page of behaviours is fresh: `node tools/behaviour.ts` writes it', a
 })
 
 t.test(
-  'the README has the options and errors that there are: `node tools/readme.ts`',
+  'the README has the options, errors and calls that there are: `node tools/readme.ts`',
   async (t) => {
     t.equal(readFileSync(join(ROOT, 'README.md'), 'utf8'), readme())
   },
