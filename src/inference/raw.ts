@@ -11,6 +11,7 @@ import { createServer, type AddressInfo, type Server, type Socket } from 'node:n
 
 import type { HeaderPair } from '../tape/exchange.ts'
 import { RequestParser, type RequestHead, type RequestPart } from './request-parser.ts'
+import { reset } from '../reset.ts'
 
 /** One step of an answer: bytes for one write, or a gate that is awaited (called first if a function). */
 export type Step = Buffer | string | Promise<unknown> | (() => unknown)
@@ -126,7 +127,7 @@ export class ScriptedExchange {
 
   /** Closes with RST: the other side sees ECONNRESET. */
   reset(): void {
-    this.connection.socket.resetAndDestroy()
+    reset(this.connection.socket)
   }
 
   /** Takes what the parser found; the connection's reader calls it. */
@@ -188,7 +189,7 @@ export class ScriptedUpstream {
 
   /** Resets what is open and stops listening. Rejects if a script threw. */
   async close(): Promise<void> {
-    for (const { socket } of this.connections) if (!socket.destroyed) socket.resetAndDestroy()
+    for (const { socket } of this.connections) if (!socket.destroyed) reset(socket)
     await new Promise<void>((resolve) => this.#server.close(() => resolve()))
     if (this.failures.length > 0) throw this.failures[0]
   }
@@ -234,7 +235,7 @@ export class ScriptedUpstream {
       return parser.push(bytes)
     } catch (error) {
       this.failures.push(error)
-      socket.resetAndDestroy()
+      reset(socket)
       return []
     }
   }

@@ -16,6 +16,7 @@ import type { CommitWaiter } from '../tape/commit-queue.ts'
 import { headerValue, redactHeaders } from './headers.ts'
 import { MarkScanner, markSetOf } from './mark.ts'
 import type { Taping } from './taping.ts'
+import { reset } from '../reset.ts'
 
 /** What a relay asks of the exchange it belongs to. */
 export interface RelayOwner {
@@ -200,7 +201,7 @@ export class Relay implements CommitWaiter {
     if (this.#gone) return
     const closeDelimited = this.hasHead && !this.#chunked && this.#lengthLeft < 0
     const socket = this.#res.socket
-    if (closeDelimited && socket !== null) socket.resetAndDestroy()
+    if (closeDelimited && socket !== null) reset(socket)
     else this.#res.destroy()
     // A pipelined answer that is not its socket's turn yet has no other way to break off.
     if (socket === null) this.#req.socket.destroy()

@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import type { HeaderPair } from '../../src/tape/exchange.ts'
+import { reset } from '../../src/reset.ts'
 
 /** An answer as it stood on the wire. */
 export interface RawAnswer {
@@ -86,7 +87,7 @@ export class RawClient {
   /** Leaves with FIN, or with RST. */
   close(how: 'end' | 'reset' = 'end'): void {
     if (how === 'end') this.socket.destroy()
-    else this.socket.resetAndDestroy()
+    else reset(this.socket)
   }
 
   async #body(method: string, head: Head): Promise<Pick<RawAnswer, 'body' | 'trailers' | 'whole'>> {
