@@ -239,3 +239,9 @@ export const CONTROL_MESSAGE_BYTES_MAX = 64 * MiB
 
 /** Longest drain that a Shutdown may ask for: what a Node timer can wait, in whole days. */
 export const DRAIN_MS_MAX = 24 * 86_400_000
+
+/**
+ * Answers to one prompt that a later prompt is compared with to tell how it drifted; of more, the
+ * latest count. Calls that match whole are found whatever their number.
+ */
+export const DRIFT_SIBLINGS_MAX = 64
