@@ -245,3 +245,9 @@ export const DRAIN_MS_MAX = 24 * 86_400_000
  * latest count. Calls that match whole are found whatever their number.
  */
 export const DRIFT_SIBLINGS_MAX = 64
+
+/** Tokens that one row group of a Parquet file gathers in memory before it is written. */
+export const PARQUET_GROUP_TOKENS_MAX = 1_048_576
+
+/** Rows of one row group. */
+export const PARQUET_GROUP_ROWS_MAX = 4_096

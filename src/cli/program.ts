@@ -9,6 +9,7 @@ import { completionCommand } from './completion.ts'
 import { demoCommand } from './demo.ts'
 import { diffCommand } from './diff.ts'
 import { explainCommand } from './explain.ts'
+import { exportCommand } from './export.ts'
 import { inspectCommand } from './inspect.ts'
 import { runCommand } from './run.ts'
 import { serveCommand } from './serve.ts'
@@ -38,6 +39,7 @@ export async function run(terminal: Terminal): Promise<number> {
     showCommand,
     explainCommand,
     diffCommand,
+    exportCommand,
     demoCommand,
   ]) {
     program.addCommand(make(terminal, finish))

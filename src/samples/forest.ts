@@ -43,11 +43,14 @@ export class Forest {
   /** Numbers of conversations, joined where calls turn out to be of one. */
   readonly #joined = new Map<Call, Call>()
 
-  /** Takes the next record in; records come in the order of their arrival. */
-  add(record: StoredRecord): void {
+  /**
+   * Takes the next record in; records come in the order of their arrival. `retryOf` is the record
+   * that it asks again, where the caller knows; else it is looked for among those that came before.
+   */
+  add(record: StoredRecord, retryOf?: string | null): void {
     const calls: Call[] = []
     const before = this.#retries.follow({ calls, id: record.id ?? null }, askedBy(record))
-    const source = readSource(record, before?.id ?? null)
+    const source = readSource(record, retryOf === undefined ? (before?.id ?? null) : retryOf)
     const read = readCalls(record, source)
     // All places first: what one choice sampled is no beginning for another one of the same record.
     const places = read.map(({ prompt }) => (prompt === null ? undefined : this.#placeOf(prompt)))

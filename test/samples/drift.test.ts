@@ -67,6 +67,22 @@ t.test('what merely begins alike is no drift', async (t) => {
   }
 })
 
+t.test(
+  'what was said anew far before an answer is no drift, though the answer is told again',
+  async (t) => {
+    const told = Array.from({ length: 20 }, (_, at) => 100 + at)
+    const one = callRecord(1, { prompt: [1, ...told, 90, 91], sampled: [SAMPLED] })
+    const samples = buildSamples([one, second([1, 60, ...SAMPLED, ...NEXT])])
+    t.strictSame(
+      samples.map(({ labels, kind }) => [labels, kind]),
+      [
+        [[], 'main'],
+        [[], 'restart'],
+      ],
+    )
+  },
+)
+
 t.test('calls that continue the one that drifted are told of it, and drift no more', async (t) => {
   const prompt = [...PROMPT, 30, 31, 32, 33, 34, 99, ...NEXT]
   const third = callRecord(3, { prompt: [...prompt, 50, 99, ...NEXT], sampled: [[51, 99]] })
