@@ -121,8 +121,9 @@ async function exportTo(path: string, flags: ExportFlags, terminal: Terminal): P
       for (const session of source.sessions()) {
         await exporter.session(session)
         sessions++
-        if (stopping.aborted) throw new RolltapeError('aborted', 'the export was interrupted')
+        if (stopping.aborted) break
       }
+      if (stopping.aborted) throw new RolltapeError('aborted', 'the export was interrupted')
       await exporter.end()
       await target.done()
     } catch (error) {
@@ -132,11 +133,16 @@ async function exportTo(path: string, flags: ExportFlags, terminal: Terminal): P
       source.close()
     }
   })
-  tell(terminal, `${tally.written} ${FORMATS[flags.format]} of ${sessions} sessions`)
+  const written = counted(tally.written, FORMATS[flags.format])
+  tell(terminal, `${written} of ${counted(sessions, ['session', 'sessions'])}`)
   for (const [reason, count] of tally.leftOut) {
-    tell(terminal, `left out: ${count} exchanges that are ${reason}`)
+    tell(terminal, `left out: ${counted(count, ['exchange', 'exchanges'])} (${reason})`)
   }
   return EXIT.done
+}
+
+function counted(count: number, [one, several]: readonly [string, string]): string {
+  return `${count} ${count === 1 ? one : several}`
 }
 
 function filterOf(flags: ExportFlags) {

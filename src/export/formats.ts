@@ -8,14 +8,14 @@ import { openenvExporter } from './openenv.ts'
 import { samplesExporter } from './samples.ts'
 import { sharegptExporter } from './sharegpt.ts'
 
-/** What each format's units are, for people. */
+/** What each format is made of, for people: one of it, and several. */
 export const FORMATS = {
-  samples: 'samples',
-  openenv: 'turns',
-  'openai-chat': 'conversations',
-  sharegpt: 'conversations',
-  har: 'entries',
-  parquet: 'samples',
+  samples: ['sample', 'samples'],
+  openenv: ['turn', 'turns'],
+  'openai-chat': ['conversation', 'conversations'],
+  sharegpt: ['conversation', 'conversations'],
+  har: ['entry', 'entries'],
+  parquet: ['sample', 'samples'],
 } as const
 
 /** Name of a format. */

@@ -23,7 +23,7 @@ export function openenvExporter(sink: ExportSink, tally: ExportTally): Exporter 
       let turn = 0
       for (const each of session.records()) {
         if (each.record.turn === null) {
-          tally.leave('no generation requests, and have no turn')
+          tally.leave('no generation request, so without a turn')
           continue
         }
         turn = each.record.turn ?? turn + 1
