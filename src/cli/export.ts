@@ -184,6 +184,7 @@ function fileTarget(out: string): Target {
     },
     async drop() {
       stream.destroy()
+      if (!stream.closed) await once(stream, 'close').catch(() => undefined)
       await rm(beside, { force: true })
     },
   }

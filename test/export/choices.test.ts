@@ -9,6 +9,8 @@ import t, { type Test } from 'tap'
 
 import { PARQUET_GROUP_ROWS_MAX, PARQUET_GROUP_TOKENS_MAX } from '../../src/limits.ts'
 import type { Sample } from '../../src/rolltape.ts'
+import { readSourceLine } from '../../src/replay/source-line.ts'
+import type { SourceLine } from '../../src/replay/source-line.ts'
 import type { StoredRecord } from '../../src/trajectory/jsonl.ts'
 import { jsonl, rolltape } from '../cli/harness.ts'
 import { callRecord } from '../support/call-records.ts'
@@ -159,6 +161,41 @@ t.test('files of other recorders are exported as far as they go', async (t) => {
   }
 })
 
+t.test('O26: turn lines tell of errors and of answers that are not whole', async (t) => {
+  const none = { prompt: null, sampled: [] }
+  const records = [
+    callRecord(1, none, { http_status: 429, status: 'failure', response: null }),
+    callRecord(2, none, lost),
+    callRecord(3, none, { outcome: 'truncated', partial: true, status: 'failure' }),
+    callRecord(4, none, {
+      http_status: null,
+      outcome: 'timeout',
+      status: 'failure',
+      response: null,
+    }),
+  ]
+  const { stdout } = await rolltape(['export', recording(t, records), '--format', 'openenv'])
+  const read = stdout
+    .trim()
+    .split('\n')
+    .map((line) => readSourceLine(JSON.parse(line) as StoredRecord) as SourceLine)
+  t.strictSame(
+    read.map(({ writer, status, outcome, isCut, response }) => [
+      writer,
+      status,
+      outcome,
+      isCut,
+      response.kind,
+    ]),
+    [
+      ['turns', 429, 'complete', false, 'error'],
+      ['turns', 200, 'client_gone', true, 'member'],
+      ['turns', 200, 'truncated', true, 'member'],
+      ['turns', 200, 'complete', false, 'none'],
+    ],
+  )
+})
+
 t.test('what a format has no place for is told', async (t) => {
   const { stderr } = await rolltape(['export', recording(t), '--format', 'openenv'])
   t.equal(
@@ -229,6 +266,7 @@ t.test('what cannot be done is told, and leaves no file', async (t) => {
     [[file, '--format', 'csv'], 2, 'samples, openenv, openai-chat, sharegpt, har, parquet'],
     [[file, '--out', file], 2, 'is a file of the recording itself (give another name)'],
     [[file, '--out', join(folder, 'no', 'out')], 1, 'ENOENT'],
+    [[file, '--out', join(folder, 'a.tape')], 1, 'EISDIR'],
   ]
   const before = readFileSync(file)
   for (const [argv, exit, line] of cases) {
