@@ -14,6 +14,7 @@ import { inspectCommand } from './inspect.ts'
 import { runCommand } from './run.ts'
 import { serveCommand } from './serve.ts'
 import { showCommand } from './show.ts'
+import { statsCommand } from './stats.ts'
 import { statusCommand } from './status.ts'
 import { stopCommand } from './stop.ts'
 import { EXIT, report, tell, type Terminal } from './terminal.ts'
@@ -40,6 +41,7 @@ export async function run(terminal: Terminal): Promise<number> {
     explainCommand,
     diffCommand,
     exportCommand,
+    statsCommand,
     demoCommand,
   ]) {
     program.addCommand(make(terminal, finish))
