@@ -22,6 +22,8 @@ export interface CallSource {
   readonly outcome: Outcome | null
   readonly isGeneration: boolean
   readonly isWhole: boolean
+  /** Tokens were required of it, and some are not there. */
+  readonly lacksTokens: boolean
   readonly policy: { readonly version: string | null; readonly mixed: boolean }
   readonly retryOf: string | null
   /** The same for calls with the same system prompt and tools. */
@@ -76,6 +78,7 @@ export function readSource(record: StoredRecord, retryOf: string | null): CallSo
     outcome: record.outcome ?? null,
     isGeneration: record.turn !== null,
     isWhole: record.partial !== true && (record.outcome ?? 'complete') === 'complete',
+    lacksTokens: record.flags?.includes('tokens_incomplete') === true,
     policy: policyOf(record),
     retryOf,
     setting: settingOf(record.request),

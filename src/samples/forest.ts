@@ -59,7 +59,6 @@ export class Forest {
       calls.push(call)
       this.calls.push(call)
       this.#joined.set(call, call)
-      if (at > 0) this.#join(call, calls[0])
       const place = places[at]
       if (prompt !== null && place !== undefined) this.#plant(call, prompt, place)
     }

@@ -170,8 +170,12 @@ function labelsOf(path: readonly Step[]): SampleLabel[] {
   put('no_prompt_tokens', leaf !== undefined && leaf.ids.length > 0 && leaf.promptLength < 0)
   put('no_generation', leaf?.source.isGeneration === false)
   put(
-    'tokens_incomplete',
+    'unaligned',
     some(({ call }) => !call.isAligned),
+  )
+  put(
+    'tokens_incomplete',
+    some(({ call }) => call.source.lacksTokens),
   )
   put(
     'partial',

@@ -38,6 +38,8 @@ export type SampleLabel =
   /** The exchange made no model produce anything (such as `GET /v1/models`). */
   | 'no_generation'
   /** Some call's tokens are not aligned: ids, log-probs and usage do not agree. */
+  | 'unaligned'
+  /** Some call's record has the flag `tokens_incomplete`. */
   | 'tokens_incomplete'
   /** Some call's answer is not whole. */
   | 'partial'

@@ -18,7 +18,7 @@ export function logprobOf(seq: number, choice: number, at: number): number {
 export function callRecord(
   seq: number,
   { prompt, sampled }: CallTokens,
-  changes: Partial<StoredRecord> & Readonly<Record<string, unknown>> = {},
+  changes: Readonly<Record<string, unknown>> = {},
 ): StoredRecord {
   const tokens: ChoiceTokens[] = sampled.map((ids, index) => ({
     index,
