@@ -110,6 +110,11 @@ function gatherOutcomes(value: string, before: string[] | undefined): string[] {
 
 async function exportTo(path: string, flags: ExportFlags, terminal: Terminal): Promise<number> {
   refuseOwnFiles(path, flags.out)
+  if (flags.format === 'parquet' && flags.out === '-' && terminal.stdout.isTTY === true) {
+    throw new RolltapeError('bad_option', 'a table in Parquet is nothing for a terminal', {
+      hint: 'give --out FILE, or pipe it',
+    })
+  }
   const tally = new ExportTally()
   let sessions = 0
   await withProgress(terminal, async (told) => {
