@@ -74,10 +74,19 @@ function turnLine(
   })
 }
 
-/** The entries of the first choice as the server sent them; null where it sent none. */
-function logprobsOf({ response }: StoredRecord): readonly unknown[] | null {
+/**
+ * The entries of the first choice as the server sent them to the client; where it was not to get
+ * any, what is known of them. A token that is not spelled is told by its id, as vLLM does.
+ */
+function logprobsOf({ response, tokens }: StoredRecord): readonly unknown[] | null {
   const [choice] = listAt(isObject(response) ? response : undefined, 'choices')
   const logprobs = objectAt(isObject(choice) ? choice : undefined, 'logprobs')
   const content = listAt(logprobs, 'content')
-  return content.length === 0 ? null : content
+  if (content.length > 0) return content
+  const [known] = tokens ?? []
+  const told = known?.logprobs?.map((logprob, at) => ({
+    token: known.tokens?.[at] ?? `token_id:${known.token_ids?.[at] ?? ''}`,
+    logprob,
+  }))
+  return told ?? null
 }

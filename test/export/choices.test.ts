@@ -161,6 +161,35 @@ t.test('files of other recorders are exported as far as they go', async (t) => {
   }
 })
 
+t.test(
+  'O26: turn lines have the log-probs that were sent, else those that are known',
+  async (t) => {
+    const sent = {
+      choices: [{ logprobs: { content: [{ token: 'hi', logprob: -3, bytes: null }] } }],
+    }
+    const records = [
+      callRecord(1, { prompt: [1], sampled: [[2, 3]] }),
+      callRecord(2, { prompt: [1], sampled: [[2]] }, { response: sent }),
+      callRecord(3, { prompt: [1], sampled: [] }),
+    ]
+    const { stdout } = await rolltape(['export', recording(t, records), '--format', 'openenv'])
+    t.strictSame(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { logprobs: unknown }).logprobs),
+      [
+        [
+          { token: 'token_id:2', logprob: -1 },
+          { token: 'token_id:3', logprob: -1.001 },
+        ],
+        [{ token: 'hi', logprob: -3, bytes: null }],
+        null,
+      ],
+    )
+  },
+)
+
 t.test('O26: turn lines tell of errors and of answers that are not whole', async (t) => {
   const none = { prompt: null, sampled: [] }
   const records = [
