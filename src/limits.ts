@@ -84,6 +84,18 @@ export const LINE_BYTES_MAX = 384 * MiB
 /** Sessions `inspect` tells apart, some 200 bytes each; records of later ones are only counted. */
 export const SESSIONS_SUMMED_MAX = 100_000
 
+/**
+ * Answers to one prompt that a later prompt is compared with to tell how it drifted; of more, the
+ * latest count. Calls that match whole are found whatever their number.
+ */
+export const DRIFT_SIBLINGS_MAX = 64
+
+/** Tokens that one row group of a Parquet file gathers in memory before it is written. */
+export const PARQUET_GROUP_TOKENS_MAX = 1_048_576
+
+/** Rows of one row group. */
+export const PARQUET_GROUP_ROWS_MAX = 4_096
+
 /** A client that leaves right after the terminal mark: the upstream has this long to end by itself. */
 export const AFTER_MARK_MS_MAX = 250
 

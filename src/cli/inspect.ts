@@ -10,6 +10,7 @@ import { SessionSums, type SessionSum } from './session-sums.ts'
 import { openRecords } from './source.ts'
 import { formatMs, formatTime, Table } from './table.ts'
 import { EXIT, say, tell, type Terminal } from './terminal.ts'
+import { write } from './writing.ts'
 
 /** Flags of the command. */
 interface InspectFlags {
@@ -108,7 +109,7 @@ async function inspect(path: string, flags: InspectFlags, terminal: Terminal): P
     if (flags.failed === true && !isFailed(record)) continue
     progress.clear()
     sums.add(record, isFailed(record))
-    await write(terminal, json ? JSON.stringify(turnObject(record)) : turnRow(record))
+    await write(terminal, `${json ? JSON.stringify(turnObject(record)) : turnRow(record)}\n`)
   }
   progress.clear()
   writeSums(sums, json, terminal)
@@ -121,20 +122,6 @@ function writeSums(sums: SessionSums, json: boolean, terminal: Terminal): void {
   if (sums.untold > 0) {
     tell(terminal, `${sums.untold} exchanges of further sessions are not in these sums`)
   }
-}
-
-/** Waits while the reader of stdout is slower, so that lines do not pile up in memory. */
-async function write(terminal: Terminal, line: string): Promise<void> {
-  const { stdout } = terminal
-  if (stdout.write(`${line}\n`) !== false || stdout.once === undefined) return
-  await new Promise<void>((resolve) => {
-    const done = () => {
-      terminal.stopping.removeEventListener('abort', done)
-      resolve()
-    }
-    stdout.once?.('drain', done)
-    terminal.stopping.addEventListener('abort', done)
-  })
 }
 
 function outcomeOf(record: StoredRecord): string {

@@ -9,10 +9,12 @@ import { completionCommand } from './completion.ts'
 import { demoCommand } from './demo.ts'
 import { diffCommand } from './diff.ts'
 import { explainCommand } from './explain.ts'
+import { exportCommand } from './export.ts'
 import { inspectCommand } from './inspect.ts'
 import { runCommand } from './run.ts'
 import { serveCommand } from './serve.ts'
 import { showCommand } from './show.ts'
+import { statsCommand } from './stats.ts'
 import { statusCommand } from './status.ts'
 import { stopCommand } from './stop.ts'
 import { EXIT, report, tell, type Terminal } from './terminal.ts'
@@ -38,6 +40,8 @@ export async function run(terminal: Terminal): Promise<number> {
     showCommand,
     explainCommand,
     diffCommand,
+    exportCommand,
+    statsCommand,
     demoCommand,
   ]) {
     program.addCommand(make(terminal, finish))

@@ -3,6 +3,7 @@
  */
 import { SESSIONS_SUMMED_MAX } from '../limits.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
+import { countToolCalls } from '../trajectory/tool-calls.ts'
 
 /** What is known of one session. Times are epoch seconds. */
 export interface SessionSum {
@@ -18,6 +19,11 @@ export interface SessionSum {
   /** Tokens, as the upstream counted them. */
   input: number
   output: number
+  /** Tokens whose ids are known, of choices that lack none. */
+  sampled: number
+  toolCalls: number
+  /** What all exchanges took together. */
+  waitedMs: number
 }
 
 /** Adds records up. */
@@ -51,6 +57,11 @@ export class SessionSums {
     }
     sum.input += record.usage?.normalized.input ?? 0
     sum.output += record.usage?.normalized.output ?? 0
+    for (const { token_ids: ids } of record.tokens ?? []) {
+      if (ids !== null && !ids.includes(null)) sum.sampled += ids.length
+    }
+    sum.toolCalls += countToolCalls(record)
+    sum.waitedMs += record.timings?.duration_ms ?? record.response_time * 1_000
   }
 
   /** All sums, in the order in which sessions were first met. */
@@ -75,6 +86,9 @@ export class SessionSums {
       ttftCount: 0,
       input: 0,
       output: 0,
+      sampled: 0,
+      toolCalls: 0,
+      waitedMs: 0,
     }
     this.#sums.set(session, sum)
     return sum

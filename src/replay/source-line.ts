@@ -7,6 +7,9 @@
  *   {"model","stream","status",…,"error","schema":"rolltape.record/1","id",…}      ours
  *   {"model","stream","status","response_time",…,"request","response","error"}      nine keys
  *   {"turn":1,"request":{…},"response":{…},"logprobs":[…],"latency_s":0.8,…}        turn lines
+ *
+ * Turn lines that `rolltape export` wrote have `"recorder":"rolltape"`: their request is what the
+ * client sent, and they tell whether the answer is whole.
  */
 import type { Outcome, Protocol } from '../trajectory/record.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
@@ -132,7 +135,8 @@ function readOther(
   const method = textAt(line, 'method') ?? 'POST'
   const protocol = protocolOf(method, target)
   const asked = requestKey === undefined ? undefined : line[requestKey]
-  const request = isTurn && isObject(asked) ? withoutCapture(asked) : asked
+  const isOurs = isTurn && line['recorder'] === 'rolltape'
+  const request = isTurn && !isOurs && isObject(asked) ? withoutCapture(asked) : asked
   const fields = isObject(asked) ? asked : {}
   const turn = line[spelled(line, 'turn') ?? '']
   const session = line[spelled(line, 'session') ?? '']
@@ -153,10 +157,12 @@ function readOther(
     request: (request ?? undefined) as Json | undefined,
     digest: undefined,
     isStream: fields['stream'] === true || line['stream'] === true,
-    outcome: answer.isCut ? 'truncated' : 'complete',
     headUs: endUs,
     endUs,
     ...answer,
+    ...(isOurs && line['partial'] === true
+      ? { isCut: true, outcome: (textAt(line, 'outcome') ?? 'truncated') as Outcome }
+      : { outcome: answer.isCut ? 'truncated' : 'complete' }),
   }
 }
 
