@@ -7,6 +7,7 @@ import { nearest } from '../options/suggest.ts'
 import { version } from '../version.ts'
 import { completionCommand } from './completion.ts'
 import { demoCommand } from './demo.ts'
+import { deriveCommand } from './derive.ts'
 import { diffCommand } from './diff.ts'
 import { explainCommand } from './explain.ts'
 import { exportCommand } from './export.ts'
@@ -17,6 +18,7 @@ import { showCommand } from './show.ts'
 import { statsCommand } from './stats.ts'
 import { statusCommand } from './status.ts'
 import { stopCommand } from './stop.ts'
+import { verifyCommand } from './verify.ts'
 import { EXIT, report, tell, type Terminal } from './terminal.ts'
 
 /** Runs one command line and gives its exit code. */
@@ -42,6 +44,8 @@ export async function run(terminal: Terminal): Promise<number> {
     diffCommand,
     exportCommand,
     statsCommand,
+    verifyCommand,
+    deriveCommand,
     demoCommand,
   ]) {
     program.addCommand(make(terminal, finish))
