@@ -13,6 +13,7 @@ import { explainCommand } from './explain.ts'
 import { exportCommand } from './export.ts'
 import { inspectCommand } from './inspect.ts'
 import { runCommand } from './run.ts'
+import { scanCommand } from './scan.ts'
 import { serveCommand } from './serve.ts'
 import { showCommand } from './show.ts'
 import { statsCommand } from './stats.ts'
@@ -46,6 +47,7 @@ export async function run(terminal: Terminal): Promise<number> {
     statsCommand,
     verifyCommand,
     deriveCommand,
+    scanCommand,
     demoCommand,
   ]) {
     program.addCommand(make(terminal, finish))
