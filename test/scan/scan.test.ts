@@ -80,7 +80,11 @@ t.test('log-probs, ids, digests and prose are no credentials', async (t) => {
     max_tokens: 4096,
     secret: 'the secret of a good soup is time and patience',
     messages: [
-      { role: 'user', content: 'The password: correct-horse-battery-staple, they say.' },
+      {
+        role: 'user',
+        content:
+          'The password: correct-horse-battery-staple, they say; or password=aaaaaaaaaaaaaaaaaaaa1.',
+      },
       {
         role: 'tool',
         content: `sha256 ${'0f'.repeat(32)} commit 4b825dc642cb6eb9a060e54bf8d69288fbee4904`,
@@ -88,7 +92,17 @@ t.test('log-probs, ids, digests and prose are no credentials', async (t) => {
     ],
   }
   const file = join(makeFolder(t), 'a.jsonl')
-  writeFileSync(file, jsonl([recordOf(1, { request, response })]))
+  const tokens = [
+    {
+      index: 0,
+      prompt_token_ids: null,
+      token_ids: [7],
+      logprobs: null,
+      tokens: [KEYS.github],
+      aligned: false,
+    },
+  ]
+  writeFileSync(file, jsonl([recordOf(1, { request, response, tokens })]))
   const { code, told, stderr } = await scan(file)
   t.strictSame([code, told, stderr], [0, [], '1 exchanges searched; no credential was found\n'])
 })
