@@ -37,6 +37,9 @@ export interface TapeFrames {
   readonly unreadable: readonly string[]
 }
 
+/** A segment's header has fewer bytes, and does not begin with zeros. */
+const BLANK_BYTES = 4_096
+
 /** Frames walked before whoever reads may do something else. */
 const FRAMES_PER_STEP = 4_096
 
@@ -59,8 +62,10 @@ export function* readFrames(
   let frames = 0
   let done = 0
   for (const [i, { name }] of segments.entries()) {
-    const file = openSegment(folder, name, disk, unreadable)
     const size = sizes[i] ?? 0
+    const isBlank = isBlankFile(`${folder}/${name}`, disk)
+    if (isBlank) torn.push({ segment: name, offset: 0, bytes: size })
+    const file = isBlank ? undefined : openSegment(folder, name, disk, unreadable)
     for (let from = file?.firstFrame ?? size; file !== undefined;) {
       let left = FRAMES_PER_STEP
       const report = file.walk(
@@ -127,6 +132,18 @@ function gather(tape: TapeFolder, seq: number, position: TapePosition): Gathered
   } catch (error) {
     if (!(error instanceof RolltapeError)) throw error
     return { seq, why: error.message }
+  }
+}
+
+/** True for a segment that was begun and not written any more: empty, or zeros after a power cut. */
+function isBlankFile(path: string, disk: Disk): boolean {
+  const fd = disk.openSync(path, 'r')
+  try {
+    const start = Buffer.alloc(BLANK_BYTES)
+    const got = disk.readSync(fd, start, 0, start.length, 0)
+    return start.subarray(0, got).every((byte) => byte === 0)
+  } finally {
+    disk.closeSync(fd)
   }
 }
 

@@ -121,6 +121,22 @@ t.test('a tail that was cut, or filled with zeros, is torn and no damage', async
   }
 })
 
+t.test('a segment that was begun and not written any more is torn, and no damage', async (t) => {
+  for (const bytes of [0, 5_000]) {
+    const file = copyOf()
+    writeFileSync(join(tapeOf(file), '0-000003.tape'), Buffer.alloc(bytes))
+    const { torn, whole, code } = await verify(file)
+    t.strictSame(
+      { torn, whole, code },
+      {
+        torn: [{ segment: '0-000003.tape', offset: 0, bytes }],
+        whole: true,
+        code: 0,
+      },
+    )
+  }
+})
+
 t.test('records that are missing, double, changed or without exchange are told', async (t) => {
   const without = copyOf()
   rmSync(without)
