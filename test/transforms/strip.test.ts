@@ -183,6 +183,23 @@ t.test('O13: stripping what an engine puts in gives the answer without it', asyn
   )
 })
 
+t.test('R21 O17: every kind of line end may be cut in its middle', async (t) => {
+  const dropped = 'data: {"choices":[{"index":0,"delta":{},"token_ids":[1]}]}'
+  const kept = 'data: {"prompt_token_ids":[1],"a":1}'
+  for (const end of ['\n\n', '\r\n\r\n', '\r\r', '\n\r\n', '\r\n\r', '\r\n\n', '\n\r']) {
+    // A lone CR that an LF follows is no end of its own.
+    const after = end.endsWith('\r') ? kept : `x\r\n${kept}`
+    const text = [dropped, kept, dropped, after].join(end) + end
+    const seen = through(open(), text)
+    t.equal(seen.split('"a":1').length, 3, JSON.stringify(end))
+    for (let cut = 0; cut <= text.length; cut++) {
+      t.equal(through(open(), text, [cut]), seen, `${JSON.stringify(end)} at ${cut}`)
+    }
+    const each = Array.from({ length: text.length }, (_, cut) => cut)
+    t.equal(through(open(), text, each), seen, `${JSON.stringify(end)} byte by byte`)
+  }
+})
+
 t.test('O17: however a stream is cut, the same bytes come out', async (t) => {
   const stream = fc.array(
     fc.tuple(
