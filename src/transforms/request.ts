@@ -40,6 +40,8 @@ export interface PlannedRequest {
 /** What is to be sent, and what was done to it. */
 export interface RequestPlan {
   readonly body: Buffer
+  /** The very same where nothing was changed. */
+  readonly clientBody: Buffer
   readonly transforms: readonly Transform[]
   /** The model that is asked for, empty where none is named. */
   readonly model: string
@@ -92,7 +94,7 @@ export class RequestTransforms {
     if (splice === undefined) {
       const transforms = this.#skipped(engine)
       if (transforms.length === 0) return undefined
-      return { body, transforms, model: '', injected: [], strip: undefined }
+      return { body, clientBody: body, transforms, model: '', injected: [], strip: undefined }
     }
     const transforms = this.#rules(splice)
     const model = textOf(splice.get('model')) ?? ''
@@ -106,7 +108,7 @@ export class RequestTransforms {
     if (captured !== undefined) transforms.push(captured.transform)
     if (transforms.length === 0) return undefined
     const { injected = [], strip } = captured ?? {}
-    return { body: splice.bytes(), transforms, model, injected, strip }
+    return { body: splice.bytes(), clientBody: body, transforms, model, injected, strip }
   }
 
   #rules(splice: ObjectSplice): Transform[] {
