@@ -55,6 +55,8 @@ export class Captured implements ForwardOwner {
   #injected: readonly string[]
   #strip: StripSpec | undefined
   #held: HeldError | undefined
+  /** Why it is asked without, once it is. */
+  #refusal: string | undefined
   #isPaused = false
 
   constructor(lane: LaneContext, owner: CapturedOwner, request: CapturedRequest) {
@@ -102,6 +104,8 @@ export class Captured implements ForwardOwner {
   }
 
   onHead(status: number, reason: string, flat: string[]): void {
+    // An error that comes again was about something else, although it named the field.
+    if (this.#refusal !== undefined && status < 400) this.#remember(this.#refusal)
     const mayRefuse = this.#injected.length > 0 && (status === 400 || status === 403)
     if (mayRefuse) this.#held = { status, reason, flat, chunks: [], bytes: 0 }
     else this.#head(status, reason, flat)
@@ -162,10 +166,10 @@ export class Captured implements ForwardOwner {
     this.#held = undefined
     this.#injected = []
     this.#strip = undefined
-    const { plan, forward, planWithout } = this.#request
+    const { forward, planWithout } = this.#request
     const { base } = forward.target
     const why = `${field} was refused with status ${status}`
-    this.#lane.refusals.add(base, plan.model, why)
+    this.#refusal = why
     const next = planWithout(why)
     if (next !== undefined) this.#owner.onSent(sentOf(next))
     this.#forward = this.#open({ ...forward, body: next?.body ?? forward.body, isNoted: true })
@@ -173,6 +177,11 @@ export class Captured implements ForwardOwner {
     this.#forward.start()
     const durationMs = Math.round((performance.now() - this.#startedMs) * 1000) / 1000
     this.#owner.onAttemptFailed({ upstream: base, status, error: 'capture_refused', durationMs })
+  }
+
+  #remember(why: string): void {
+    const { plan, forward } = this.#request
+    this.#lane.refusals.add(forward.target.base, plan.model, why)
   }
 
   #open(request: ForwardRequest): Forward {
