@@ -257,3 +257,9 @@ export const REFUSAL_BYTES_MAX = 64 * KiB
 
 /** Models, by upstream, that are known to refuse log-probs; the ones asked for longest ago go. */
 export const REFUSALS_MAX = 1024
+
+/** What an engine answers when it is asked for the version of its weights. */
+export const POLICY_ANSWER_BYTES_MAX = 64 * KiB
+
+/** How long that may take. */
+export const POLICY_POLL_MS_MAX = 5_000
