@@ -197,11 +197,10 @@ export class Relay implements CommitWaiter {
 
   /**
    * The answer broke off: END goes to the tape and the client's socket is destroyed, once what is
-   * held has gone out.
+   * held has gone out. A head that still waits for its body never goes.
    */
   cut(frame: EndFrame): void {
     this.#taping?.end(frame)
-    this.#openCut()
     if (this.#held.length > 0 && !this.#gone) this.#hold(CUT)
     else this.#finishCut()
     this.#ended = true
@@ -264,17 +263,6 @@ export class Relay implements CommitWaiter {
     const open = this.#openLater
     this.#openLater = undefined
     if (!this.#gone) open?.()
-  }
-
-  /** An answer that was to be stripped as a whole broke off: its client gets the head, and no end. */
-  #openCut(): void {
-    if (this.#openLater === undefined) return
-    try {
-      this.#openHeld()
-      this.flushHead()
-    } catch {
-      // Node refuses the head; the connection is destroyed all the same.
-    }
   }
 
   /** Sends what the client gets, or holds it. */
