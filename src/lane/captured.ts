@@ -58,6 +58,8 @@ export class Captured implements ForwardOwner {
   /** Why it is asked without, once it is. */
   #refusal: string | undefined
   #isPaused = false
+  /** Nobody wants to hear more of it. */
+  #isOver = false
 
   constructor(lane: LaneContext, owner: CapturedOwner, request: CapturedRequest) {
     this.#lane = lane
@@ -91,6 +93,7 @@ export class Captured implements ForwardOwner {
   }
 
   abort(): void {
+    this.#isOver = true
     this.#held = undefined
     this.#forward.abort()
   }
@@ -123,12 +126,12 @@ export class Captured implements ForwardOwner {
     const field = this.#namedField()
     if (field !== undefined) return this.#askWithout(field)
     this.#release()
-    this.#owner.onUpstreamEnd(trailers)
+    if (!this.#isOver) this.#owner.onUpstreamEnd(trailers)
   }
 
   onUpstreamFailure(failure: Failure): void {
     this.#release()
-    this.#owner.onUpstreamFailure(failure)
+    if (!this.#isOver) this.#owner.onUpstreamFailure(failure)
   }
 
   onRecordedBreak(): void {
@@ -150,7 +153,10 @@ export class Captured implements ForwardOwner {
     this.#held = undefined
     if (held === undefined) return
     this.#head(held.status, held.reason, held.flat)
-    for (const { chunk, nowMs } of held.chunks) this.#owner.onChunk(chunk, nowMs)
+    for (const { chunk, nowMs } of held.chunks) {
+      // The head may have been one that node refuses, and all is over.
+      if (!this.#isOver) this.#owner.onChunk(chunk, nowMs)
+    }
   }
 
   /** The field that a held error is about. */
