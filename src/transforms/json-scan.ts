@@ -14,6 +14,8 @@ const OPEN_BRACKET = 0x5b
 const CLOSE_BRACKET = 0x5d
 const COMMA = 0x2c
 const COLON = 0x3a
+/** Strings up to this are gone through byte by byte. */
+const SHORT = 32
 
 /** Told of a member: its name with its quotes, then its value, each from its start up to its end. */
 export type MemberVisit = (
@@ -129,7 +131,14 @@ function parsed(bytes: Buffer, start: number, end: number): string | undefined {
 
 /** Index after the closing quote of the string that opens at `at`; -1 when it does not close. */
 function stringEnd(bytes: Buffer, at: number): number {
-  let quote = bytes.indexOf(QUOTE, at + 1)
+  let from = at + 1
+  // Most strings are short: to call for a search costs more than to look at some bytes.
+  for (const near = Math.min(bytes.length, from + SHORT); from < near; from++) {
+    const byte = bytes[from]
+    if (byte === QUOTE) return from + 1
+    if (byte === BACKSLASH) from++
+  }
+  let quote = bytes.indexOf(QUOTE, from)
   while (quote >= 0) {
     let slashes = 0
     while (bytes[quote - 1 - slashes] === BACKSLASH) slashes++

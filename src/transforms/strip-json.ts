@@ -20,6 +20,7 @@ const OPEN_BRACE = 0x7b
 const OPEN_BRACKET = 0x5b
 const CLOSE_BRACE = 0x7d
 const CLOSE_BRACKET = 0x5d
+const BACKSLASH = 0x5c
 const NULL = Buffer.from('null')
 const EMPTY_LIST = Buffer.from('[]')
 
@@ -102,7 +103,7 @@ function walkObject(bytes: Buffer, at: number, branch: Branch, edits: Edit[]): n
   const members: { keyStart: number; valueEnd: number; isRemoved: boolean }[] = []
   let hasRemovals = false
   const end = scanMembers(bytes, at, (keyStart, keyEnd, valueStart, valueEnd) => {
-    const next = branch.below.get(stringAt(bytes, keyStart, keyEnd) ?? '')
+    const next = belowOf(branch, bytes, keyStart, keyEnd)
     const isRemoved = next?.how === 'remove'
     members.push({ keyStart, valueEnd, isRemoved })
     if (isRemoved) hasRemovals = true
@@ -110,6 +111,14 @@ function walkObject(bytes: Buffer, at: number, branch: Branch, edits: Edit[]): n
   })
   if (hasRemovals) edits.push(...removals(members))
   return end
+}
+
+/** What is below a name; a name that no rule has is seldom made into a text. */
+function belowOf(branch: Branch, bytes: Buffer, start: number, end: number): Branch | undefined {
+  let isLikely = false
+  for (const name of branch.below.keys()) if (name.length === end - start - 2) isLikely = true
+  for (let at = start; at < end && !isLikely; at++) isLikely = bytes[at] === BACKSLASH
+  return isLikely ? branch.below.get(stringAt(bytes, start, end) ?? '') : undefined
 }
 
 function walkValue(bytes: Buffer, start: number, end: number, branch: Branch, edits: Edit[]): void {

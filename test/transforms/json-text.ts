@@ -7,12 +7,15 @@ export const SPACE = fc.stringMatching(/^[ \t\r\n]{0,3}$/)
 const NUMBER = fc.constantFrom('0', '-0.0', '1e-05', '1.0', '9007199254740993', '-12.50E+3', '7')
 const TEXT = fc.string({ unit: 'grapheme', maxLength: 8 }).map((text) => JSON.stringify(text))
 
-/** A name in quotes; some letters escaped where nobody has to. */
+/**
+ * A name in quotes; some letters escaped where nobody has to. None has a backslash: V8 (Node 26.10), once
+ * it has parsed one called `\\`, takes other names that begin with an escape for it.
+ */
 export const NAME = fc
   .tuple(
     fc.oneof(
       fc.constantFrom('model', 'logprobs', 'top_logprobs', 'max_tokens', 'stream', 'x', ''),
-      fc.string({ maxLength: 6 }),
+      fc.string({ maxLength: 6 }).filter((name) => !name.includes('\\')),
     ),
     fc.boolean(),
   )
