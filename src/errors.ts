@@ -28,6 +28,7 @@ export const HTTP_STATUS = {
   tape_miss: 404,
   tape_record_unusable: 500,
   tape_unavailable: 503,
+  capture_unavailable: 400,
   draining: 503,
   internal_error: 500,
   // Errors of starting and of the command line; no client ever sees them.
@@ -92,6 +93,7 @@ export const GRPC_STATUS = {
   tape_miss: 'NOT_FOUND',
   tape_record_unusable: 'DATA_LOSS',
   tape_unavailable: 'UNAVAILABLE',
+  capture_unavailable: 'FAILED_PRECONDITION',
   draining: 'UNAVAILABLE',
   internal_error: 'INTERNAL',
   bad_option: 'INVALID_ARGUMENT',

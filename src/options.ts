@@ -13,6 +13,8 @@ import { readOptions, type OptionSources, type Origin } from './options/read.ts'
 import type { Mode, OnMiss } from './mode.ts'
 import type { SessionOverride } from './options/overrides.ts'
 import { settle } from './options/rules.ts'
+import { transformConfigOf } from './options/transforms.ts'
+import type { TransformConfig, TransformFace } from './options/transforms.ts'
 import { Secret } from './options/secret.ts'
 import type { Pace } from './replay/pace.ts'
 import type { FailOn } from './replay/verdict.ts'
@@ -24,7 +26,7 @@ export type DurationOption = number | string
 export type BytesOption = number | string
 
 /** What a library user passes to `startRolltape`; everything may be left out. */
-export interface RolltapeOptions {
+export interface RolltapeOptions extends TransformFace {
   /** Address to listen on. Default `127.0.0.1`; others need `insecureBind`. */
   readonly host?: string
   /** Port from 0 to 65535; 0 picks a free one. Default 8080. */
@@ -150,7 +152,7 @@ export interface SessionOverrideOptions {
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
 /** All options, checked and settled; frozen. Null means "not given" where that has a meaning. */
-export interface RolltapeConfig {
+export interface RolltapeConfig extends TransformConfig {
   readonly host: string
   /** 0 picks a free one. */
   readonly port: number
@@ -318,6 +320,7 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     heartbeatMs: values.heartbeat,
     onClientGone: values.onClientGone,
     requestBodyBytesMax: values.requestBodyBytesMax,
+    ...transformConfigOf(values),
     recordingFile: values.recordingFile,
     replayFile: values.replayFile,
     match: values.match,

@@ -20,6 +20,7 @@ import { SessionSums } from '../trajectory/session-sums.ts'
 import type { SessionSum } from '../trajectory/session-sums.ts'
 import { countOf } from './ending.ts'
 import { Parts } from './parts.ts'
+import { Refusals } from './refusals.ts'
 import type { ServingOrder } from './parts.ts'
 import type { Serving } from './serving.ts'
 import { LoopGauge } from './state.ts'
@@ -92,6 +93,7 @@ export class Lane implements LaneContext {
   readonly log: LaneLog
   draining = false
   readonly admission: Admission
+  readonly refusals = new Refusals()
   readonly #parts: Parts
   readonly #live = new Set<Exchange>()
   readonly #random: () => number

@@ -23,6 +23,7 @@ import {
 import { LANES_MAX } from '../limits.ts'
 import { CONTROL_OPTIONS } from './control-definitions.ts'
 import { REPLAY_OPTIONS } from './replay-definitions.ts'
+import { TRANSFORM_OPTIONS } from './transform-definitions.ts'
 import type { OptionDefinition } from './definition.ts'
 
 /** The table. Order is the order of help and README. */
@@ -155,6 +156,7 @@ export const OPTIONS = {
     help: 'largest request body taken; a larger one gets 413',
     why: 'bounds what one request may hold in memory',
   },
+  ...TRANSFORM_OPTIONS,
   mode: {
     kind: choice(['passthrough', 'record', 'replay', 'hybrid', 'verify'], 'record'),
     default: null,
