@@ -33,6 +33,10 @@ export interface RolltapeOptions extends TransformFace {
   readonly port?: number
   /** Listen on a host that is not loopback although clients need no key. Default false. */
   readonly insecureBind?: boolean
+  /** Certificate chain that clients are served with, a PEM file. Default none: in clear. */
+  readonly tlsCert?: string
+  /** Key of `tlsCert`, a PEM file; given together with it. Default none. */
+  readonly tlsKey?: string
   /**
    * Where the control API listens: `host:port`, `unix:path` or `off`. Default `off` here, and
    * `127.0.0.1:50051` for `serve`.
@@ -157,6 +161,8 @@ export interface RolltapeConfig extends TransformConfig {
   /** 0 picks a free one. */
   readonly port: number
   readonly insecureBind: boolean
+  readonly tlsCert: string | null
+  readonly tlsKey: string | null
   /** Null is off. */
   readonly control: ControlAddress | null
   /** Given together with `controlTlsKey`, or not. */
@@ -305,6 +311,8 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     host: values.host,
     port: values.port,
     insecureBind: values.insecureBind,
+    tlsCert: values.tlsCert,
+    tlsKey: values.tlsKey,
     control: values.control,
     controlTlsCert: values.controlTlsCert,
     controlTlsKey: values.controlTlsKey,

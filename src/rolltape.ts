@@ -93,7 +93,8 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
   })
   poll.start()
   const { port } = supervisor
-  const url = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
+  const scheme = config.tlsCert === null ? 'http' : 'https'
+  const url = `${scheme}://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
   const closed = Promise.withResolvers<CloseReport>()
   let control: ControlServer | undefined
   let closing: Promise<CloseReport> | undefined

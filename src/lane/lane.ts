@@ -8,6 +8,7 @@ import type { RolltapeConfig } from '../options.ts'
 import { BlockPool } from './taping.ts'
 import type { LaneContext, LaneLog } from './context.ts'
 import { Exchange } from './exchange.ts'
+import type { CertificateFiles } from './certificate.ts'
 import { openListener } from './listener.ts'
 import type { Listener } from './listener.ts'
 import type { Disk } from '../tape/disk.ts'
@@ -140,6 +141,8 @@ export class Lane implements LaneContext {
         host: options.config.host,
         port: options.port,
         reusePort: options.reusePort,
+        tls: tlsOf(options.config),
+        log: options.log,
         isReady: () => !lane.draining,
         onRequest: (req, res) => {
           const exchange = new Exchange(lane, req, res)
@@ -331,4 +334,8 @@ export class Lane implements LaneContext {
     this.pacer.stop()
     await this.#parts.release(isFailed)
   }
+}
+
+function tlsOf({ tlsCert, tlsKey }: RolltapeConfig): CertificateFiles | undefined {
+  return tlsCert === null || tlsKey === null ? undefined : { cert: tlsCert, key: tlsKey }
 }

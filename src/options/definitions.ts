@@ -49,6 +49,22 @@ export const OPTIONS = {
     help: 'listen on a host that is not loopback although clients need no key',
     why: 'whoever reaches the port can use the upstream with its key',
   },
+  tlsCert: {
+    kind: text('file.pem', 'rolltape.pem'),
+    default: null,
+    shown: 'none',
+    group: 'where',
+    help: 'certificate chain that clients are served with',
+    why: 'bodies and keys cross a network in clear without it; a renewed file is taken up',
+  },
+  tlsKey: {
+    kind: text('file.pem', 'rolltape-key.pem'),
+    default: null,
+    shown: 'none',
+    group: 'where',
+    help: 'key of that certificate',
+    why: 'given together with the certificate',
+  },
   ...CONTROL_OPTIONS,
   proxyBaseUrl: {
     kind: list(baseUrl, 'one or more base URLs with http:// or https://', 'http://127.0.0.1:8000'),

@@ -40,6 +40,8 @@ const SHOWN: { readonly [K in OptionKey]: (config: RolltapeConfig) => PlainValue
   host: ({ host }) => host,
   port: ({ port }) => port,
   insecureBind: ({ insecureBind }) => insecureBind,
+  tlsCert: ({ tlsCert }) => tlsCert,
+  tlsKey: ({ tlsKey }) => tlsKey,
   control: ({ control }) => (control === null ? 'off' : formatControlAddress(control)),
   controlTlsCert: ({ controlTlsCert }) => controlTlsCert,
   controlTlsKey: ({ controlTlsKey }) => controlTlsKey,
