@@ -50,6 +50,7 @@ export const HTTP_STATUS = {
   bad_argument: 400,
   wrong_state: 409,
   unauthenticated: 401,
+  session_forbidden: 403,
   deadline_passed: 504,
 } as const satisfies Record<string, number>
 
@@ -67,6 +68,7 @@ export type GrpcStatus =
   | 'UNAVAILABLE'
   | 'DEADLINE_EXCEEDED'
   | 'UNAUTHENTICATED'
+  | 'PERMISSION_DENIED'
   | 'DATA_LOSS'
   | 'UNIMPLEMENTED'
   | 'INTERNAL'
@@ -113,6 +115,7 @@ export const GRPC_STATUS = {
   bad_argument: 'INVALID_ARGUMENT',
   wrong_state: 'FAILED_PRECONDITION',
   unauthenticated: 'UNAUTHENTICATED',
+  session_forbidden: 'PERMISSION_DENIED',
   deadline_passed: 'DEADLINE_EXCEEDED',
 } as const satisfies Record<ErrorCode, GrpcStatus>
 

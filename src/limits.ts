@@ -162,6 +162,9 @@ export const INDEX_THREADS_MAX = 4
 /** A recording of up to so many bytes is read without a thread, whose start takes longer. */
 export const INDEX_GLANCE_BYTES = 2 * MiB
 
+/** Keys that clients may hold, about 200 bytes each. */
+export const CLIENT_KEYS_MAX = 10_000
+
 /** Between two looks at the files of the data port's certificate. */
 export const CERTIFICATE_LOOK_MS = 5_000
 

@@ -6,6 +6,8 @@
  * table are made from there. Configuration is plain frozen data, `upstreamApiKey` excepted:
  * `packConfig` and `unpackConfig` carry it over a thread boundary.
  */
+import { readClientKeys } from './options/client-keys.ts'
+import type { ClientKeys } from './options/client-keys.ts'
 import { OPTIONS, OPTION_KEYS, type OptionKey, type OptionValues } from './options/definitions.ts'
 import type { ControlAddress } from './options/control-address.ts'
 import { checkControl } from './options/control-rules.ts'
@@ -33,6 +35,11 @@ export interface RolltapeOptions extends TransformFace {
   readonly port?: number
   /** Listen on a host that is not loopback although clients need no key. Default false. */
   readonly insecureBind?: boolean
+  /**
+   * File of the keys that clients must hold, one per line: name, SHA-256 of the key in hex, and
+   * `sessions=<prefix>`. Default none: everybody who reaches the port may come in.
+   */
+  readonly keysFile?: string
   /** Certificate chain that clients are served with, a PEM file. Default none: in clear. */
   readonly tlsCert?: string
   /** Key of `tlsCert`, a PEM file; given together with it. Default none. */
@@ -161,6 +168,7 @@ export interface RolltapeConfig extends TransformConfig {
   /** 0 picks a free one. */
   readonly port: number
   readonly insecureBind: boolean
+  readonly keysFile: ClientKeys | null
   readonly tlsCert: string | null
   readonly tlsKey: string | null
   /** Null is off. */
@@ -311,6 +319,7 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     host: values.host,
     port: values.port,
     insecureBind: values.insecureBind,
+    keysFile: values.keysFile === null ? null : readClientKeys(values.keysFile),
     tlsCert: values.tlsCert,
     tlsKey: values.tlsKey,
     control: values.control,

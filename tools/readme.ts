@@ -61,7 +61,9 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   lane_lost: null,
   bad_argument: null,
   wrong_state: null,
-  unauthenticated: null,
+  unauthenticated:
+    'No key, or none of those in `keys_file`. Ask whoever runs this rolltape for one',
+  session_forbidden: 'The key is for other sessions. Use ids with its prefix, or another key',
   deadline_passed: null,
 }
 

@@ -49,6 +49,14 @@ export const OPTIONS = {
     help: 'listen on a host that is not loopback although clients need no key',
     why: 'whoever reaches the port can use the upstream with its key',
   },
+  keysFile: {
+    kind: text('file', 'keys.txt'),
+    default: null,
+    shown: 'none: everybody who reaches the port may come in',
+    group: 'where',
+    help: 'keys that clients must hold, one per line: name, SHA-256 of the key, sessions=<prefix>',
+    why: 'with it rolltape may listen beyond loopback; what clients show goes no further',
+  },
   tlsCert: {
     kind: text('file.pem', 'rolltape.pem'),
     default: null,

@@ -40,6 +40,7 @@ const SHOWN: { readonly [K in OptionKey]: (config: RolltapeConfig) => PlainValue
   host: ({ host }) => host,
   port: ({ port }) => port,
   insecureBind: ({ insecureBind }) => insecureBind,
+  keysFile: ({ keysFile }) => keysFile?.file ?? null,
   tlsCert: ({ tlsCert }) => tlsCert,
   tlsKey: ({ tlsKey }) => tlsKey,
   control: ({ control }) => (control === null ? 'off' : formatControlAddress(control)),

@@ -20,6 +20,7 @@ t.test('R32: with an upstream alone, everything else is a default', async (t) =>
     port: 8080,
     insecureBind: false,
     control: { kind: 'tcp', host: '127.0.0.1', port: 50_051 },
+    keysFile: null,
     tlsCert: null,
     tlsKey: null,
     controlTlsCert: null,
