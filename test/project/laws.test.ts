@@ -6,6 +6,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { createRequire } from 'node:module'
 import t from 'tap'
 
 import { filesOf, ROOT, type SourceFile } from '../../tools/tree.ts'
@@ -94,6 +95,17 @@ t.test('src names a worker only through workers.ts', async (t) => {
     )
   }
 })
+
+t.test(
+  'what a pool starts is imported, never required: ended meanwhile, it would abort all',
+  async (t) => {
+    const require = createRequire(import.meta.url)
+    for (const name of ['derive', 'play', 'replay-index']) {
+      const load = (): unknown => require(join(ROOT, `workers/${name}.ts`))
+      t.throws(load, { code: 'ERR_REQUIRE_ASYNC_MODULE' }, name)
+    }
+  },
+)
 
 t.test('tape/ reaches the disk through disk.ts alone', async (t) => {
   for (const { path, imports } of SOURCE.filter(inFolder('src/tape/'))) {
