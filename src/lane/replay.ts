@@ -96,13 +96,16 @@ export class Replay {
     // A replay waits for nothing but its own pace.
   }
 
-  /** The client's connection has done with this answer: all of it was handed over, or not. */
+  /**
+   * The client's connection has done with this answer: all of it was handed over, or not. One that
+   * broke off when it was recorded was, once it has broken off again.
+   */
   onClientClosed(wasWhole: boolean): void {
     const taken = this.#taken
     this.#over = true
     if (taken === undefined) return
     this.#taken = undefined
-    if (wasWhole) this.#player.used(taken)
+    if (wasWhole || this.#play.hasBrokenOff) this.#player.used(taken)
     else this.#player.givenBack(taken, true)
   }
 
