@@ -162,6 +162,9 @@ export const INDEX_THREADS_MAX = 4
 /** A recording of up to so many bytes is read without a thread, whose start takes longer. */
 export const INDEX_GLANCE_BYTES = 2 * MiB
 
+/** Levels of JSON that are compared place by place; deeper down it is the same text or not. */
+export const JSON_DEPTH_COMPARED_MAX = 256
+
 /** Keys that clients may hold, about 200 bytes each. */
 export const CLIENT_KEYS_MAX = 10_000
 

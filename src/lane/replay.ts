@@ -67,6 +67,16 @@ export class Replay {
 
   /** Finds, and claims, the record that a live answer to this request is compared with. */
   async find(body: Buffer): Promise<MatchFrame> {
+    try {
+      return await this.#find(body)
+    } catch (error) {
+      // What cannot be compared is served all the same.
+      this.#lane.log.warn({ err: errorText(error) }, 'there is nothing to compare with')
+      return { how: 'invalid' }
+    }
+  }
+
+  async #find(body: Buffer): Promise<MatchFrame> {
     const chosen = await this.#player.choose(this.#request(body))
     if (!('claims' in chosen)) {
       if (chosen.kind === 'missed' || chosen.kind === 'exhausted') {

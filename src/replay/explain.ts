@@ -90,6 +90,6 @@ function pointersFor(differences: readonly Difference[]): string[] {
 
 function shown(value: Json | undefined): string {
   if (value === undefined) return 'nothing'
-  const text = JSON.stringify(value)
+  const text = canonicalize(value)
   return text.length > SHOWN_CHARS_MAX ? `${text.slice(0, SHOWN_CHARS_MAX)}…` : text
 }
