@@ -14,6 +14,7 @@ export interface OwnAnswer {
 
 const REASONS: Record<number, string> = {
   400: 'Bad Request',
+  410: 'Gone',
   413: 'Content Too Large',
   429: 'Too Many Requests',
   500: 'Internal Server Error',
