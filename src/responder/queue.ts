@@ -268,10 +268,11 @@ export class Queue {
     const concerned = [...this.#entries.values()].filter((entry) => {
       return entry.session === session && entry.state !== 'ending'
     })
-    for (const entry of concerned) {
-      const { id, worker } = entry
-      this.#break(entry, sessionEnded(session, why))
-      if (worker !== undefined) this.#owner.onCancelled(id, worker.id)
+    const held = concerned.map(({ id, worker }) => [id, worker?.id] as const)
+    // All of them first: who is told may be given something else at once.
+    for (const entry of concerned) this.#break(entry, sessionEnded(session, why))
+    for (const [id, worker] of held) {
+      if (worker !== undefined) this.#owner.onCancelled(id, worker)
     }
     if (this.#sessions.delete(session)) this.#owner.onSessionEnded(session, why)
     for (const line of this.#lines.values()) this.#give(line)

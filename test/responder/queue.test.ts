@@ -191,10 +191,10 @@ t.test('R42: the end of a session ends its requests at once, and all are told', 
   t.equal(queue.endSession('a', 'closed'), 3)
   t.strictSame(told.take(), [
     '1 refused: session_ended',
-    '1 taken from 1',
     '3 cut',
-    '3 taken from 1',
     '4 refused: session_ended',
+    '1 taken from 1',
+    '3 taken from 1',
     'a ended: closed',
     '5 to 1',
   ])
