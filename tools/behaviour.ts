@@ -53,6 +53,10 @@ export const BEHAVIOURS: Readonly<Record<string, string>> = {
   R35: '`serve --detach`, `status` and `stop`',
   R36: '`/health`, `/healthz`, `/readyz` are rolltape’s own',
   R37: 'What fails inside rolltape is 500 `internal_error`, with a record where one is owed',
+  R39: 'A responder takes requests over gRPC and answers them, whole or in chunks',
+  R40: 'One answer per request; what waits for responders is bounded, in number, bytes and time',
+  R41: 'What a responder that died had not begun to answer goes to another one, a bounded number of times',
+  R42: 'A session that ends by a call, a command or a process ends its waiting requests, and responders are told',
   O12: 'A base with its version and a client with `/v1` meet at one path (as R7)',
   O16: 'A stream’s status is the upstream’s (as R9)',
   O20: 'Tokens per choice, position by position; `aligned` only where all fit',
@@ -83,6 +87,7 @@ export const BEHAVIOURS: Readonly<Record<string, string>> = {
 /** Ids of what is finished: each must have a test. */
 export const FINISHED: readonly string[] = [
   ...range('R', 1, 37),
+  ...range('R', 39, 42),
   'O12',
   'O16',
   ...range('O', 24, 28),
