@@ -43,13 +43,18 @@ function post(
 const start = (t: Test, options: object = {}) =>
   startControlled(t, { proxyBaseUrl: 'responder:', ...options })
 
+/** One for all tests that need nothing of their own but a queue: the model names it. */
+const queues = ['killed', 'amid', 'thrice', 'ended', 'left']
+const { url, address } = await startControlled(t, {
+  proxyRules: Object.fromEntries(queues.map((queue) => [queue, `responder:${queue}`])),
+})
+
 t.test('R41: a responder that is killed before it answers: another one answers', async (t) => {
-  const { url, address } = await start(t)
-  const mute = await startMute(t, address)
-  const asks = ['a', 'b', 'c'].map((model) => post(url, { model }))
+  const mute = await startMute(t, address, 'killed')
+  const asks = ['a', 'b', 'c'].map((n) => post(url, { model: 'killed', n }))
   t.strictSame([await mute.line(), await mute.line()].map(Number).toSorted(), [1, 2])
   await mute.kill()
-  const second = await new TestResponder(t, address).hello('', 3)
+  const second = await new TestResponder(t, address).hello('killed', 3)
   const given = [await second.given(), await second.given(), await second.given()]
   t.strictSame(
     given.map(({ id, delivery }) => [id, delivery]),
@@ -62,14 +67,16 @@ t.test('R41: a responder that is killed before it answers: another one answers',
   )
   for (const { id, body } of given) second.answer(id, body)
   const answers = await Promise.all(asks.map(async (ask) => (await ask).json()))
-  t.strictSame(answers, [{ model: 'a' }, { model: 'b' }, { model: 'c' }])
+  t.strictSame(
+    answers,
+    ['a', 'b', 'c'].map((n) => ({ model: 'killed', n })),
+  )
 })
 
 t.test('R41: a responder that is killed amid its answer: the client is cut off', async (t) => {
-  const { url, address } = await start(t)
-  const mute = await startMute(t, address, 'head')
+  const mute = await startMute(t, address, 'amid', 'head')
   const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'sk', maxRetries: 0 })
-  const stream = await openai.chat.completions.create({ model: 'm', messages: [], stream: true })
+  const stream = await openai.chat.completions.create({ model: 'amid', messages: [], stream: true })
   await mute.line()
   const read = async (): Promise<void> => {
     for await (const _ of stream);
@@ -77,15 +84,14 @@ t.test('R41: a responder that is killed amid its answer: the client is cut off',
   const cut = t.rejects(read(), { message: /terminated|aborted|other side closed|Premature/i })
   await mute.kill()
   await cut
-  const second = await new TestResponder(t, address).hello()
+  const second = await new TestResponder(t, address).hello('amid')
   t.equal(second.all.length, 1, 'and nobody else is asked')
 })
 
 t.test('R41: three die over one request, and its client is told', async (t) => {
-  const { url, address } = await start(t)
-  const asking = post(url)
+  const asking = post(url, { model: 'thrice' })
   for (let delivery = 1; delivery <= 3; delivery++) {
-    const responder = await new TestResponder(t, address).hello()
+    const responder = await new TestResponder(t, address).hello('thrice')
     t.equal((await responder.given()).delivery, delivery)
     responder.die()
   }
@@ -95,14 +101,13 @@ t.test('R41: three die over one request, and its client is told', async (t) => {
 })
 
 t.test('R41: who ends its side leaves in order, and what it has goes to another', async (t) => {
-  const { url, address } = await start(t)
-  const first = await new TestResponder(t, address).hello()
-  const asking = post(url)
+  const first = await new TestResponder(t, address).hello('ended')
+  const asking = post(url, { model: 'ended' })
   await first.given()
   first.credits(0)
   first.call.end()
   t.strictSame(await first.next('gone'), { kind: 'gone', code: 0, details: '' })
-  const second = await new TestResponder(t, address).hello()
+  const second = await new TestResponder(t, address).hello('ended')
   second.answer((await second.given()).id, '1')
   t.equal(await (await asking).text(), '1')
 })
@@ -142,12 +147,11 @@ t.test('R40: a queue that is full answers 429 at once', async (t) => {
 })
 
 t.test('R40 M38: a client that leaves takes its request back', async (t) => {
-  const { url, address } = await start(t)
-  const responder = await new TestResponder(t, address).hello('', 1)
+  const responder = await new TestResponder(t, address).hello('left', 1)
   const [leaving, queued] = [new AbortController(), new AbortController()]
-  const asks = [post(url, {}, leaving.signal)]
+  const asks = [post(url, { model: 'left' }, leaving.signal)]
   const { id } = await responder.given()
-  asks.push(post(url, {}, queued.signal))
+  asks.push(post(url, { model: 'left' }, queued.signal))
   queued.abort()
   await t.rejects(asks[1]!, { name: 'AbortError' })
   leaving.abort()
@@ -155,9 +159,9 @@ t.test('R40 M38: a client that leaves takes its request back', async (t) => {
   t.equal((await responder.next('cancelled')).id, id)
   responder.answer(id, '{}')
   t.match(await responder.next('rejected'), { id, reason: /over/ })
-  const last = post(url, { model: 'last' })
+  const last = post(url, { model: 'left', n: 'last' })
   const given = await responder.given()
-  t.match(JSON.parse(given.body.toString()), { model: 'last' })
+  t.match(JSON.parse(given.body.toString()), { n: 'last' })
   responder.answer(given.id, '{}')
   t.equal((await last).status, 200)
 })

@@ -142,19 +142,19 @@ t.test('what cannot be is refused', async (t) => {
   const hello =
     (credits: number, queue = '') =>
     (responder: TestResponder) => {
-      responder.hello(queue, credits).catch(() => undefined)
+      responder.greet(queue, credits)
     }
   t.match(await gone(hello(1, 'no')), [5, /no upstream is queue "no" \(those are default\)/])
   t.match(await gone(hello(4_097)), [3, /hello.credits is 4097, and 4096 is the most/])
   t.match(await gone((responder) => responder.answer(1, '')), [3, /answer, and hello comes first/])
   t.match(await gone((responder) => responder.say({})), [3, /message is empty/])
   const twice = await new TestResponder(t, address).hello()
-  twice.hello().catch(() => undefined)
+  twice.greet()
   t.match(await twice.next('gone'), { code: 3, details: /hello came already/ })
   const none = await startControlled(t, { proxyBaseUrl: 'http://127.0.0.1:9' })
   const client = new ControlClient(t, none.address)
   await t.rejects(client.call(WATCH, { 1: 'a', 2: process.pid }), { code: 9 })
   const responder = new TestResponder(t, none.address)
-  responder.hello().catch(() => undefined)
+  responder.greet()
   t.match(await responder.next('gone'), { code: 5, details: /--proxy-base-url responder:/ })
 })

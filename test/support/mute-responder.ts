@@ -1,10 +1,10 @@
 /**
  * A responder in a process of its own that takes requests and says nothing, or only how an answer
- * begins: `node mute-responder.ts <address> [head]`. Prints each request's id.
+ * begins: `node mute-responder.ts <address> <queue> [head]`. Prints each request's id.
  */
 import { TestResponder } from './responder.ts'
 
-const [, , address = '', how] = process.argv
+const [, , address = '', queue, how] = process.argv
 const responder = new TestResponder({ teardown: () => undefined }, address)
 responder.onRequest = ({ id }) => {
   if (how === 'head') {
@@ -13,5 +13,5 @@ responder.onRequest = ({ id }) => {
   }
   process.stdout.write(`${id}\n`)
 }
-await responder.hello('', 2)
+await responder.hello(queue, 2)
 process.stdout.write('ready\n')

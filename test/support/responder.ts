@@ -77,9 +77,14 @@ export class TestResponder {
 
   /** Says hello and waits for the welcome. */
   async hello(queue = '', credits = 8): Promise<this> {
-    this.say({ 1: encode({ 1: queue, 2: credits }) })
+    this.greet(queue, credits)
     await this.next('welcome')
     return this
+  }
+
+  /** Says hello. */
+  greet(queue = '', credits = 8): void {
+    this.say({ 1: encode({ 1: queue, 2: credits }) })
   }
 
   say(message: Sent): void {
@@ -201,7 +206,7 @@ export class TestResponder {
 export async function untilWaiting(t: Test, address: string, count: number): Promise<void> {
   for (;;) {
     const responder = new TestResponder(t, address)
-    responder.say({ 1: encode({ 2: 0 }) })
+    responder.greet('', 0)
     const { waiting } = await responder.next('welcome')
     responder.call.end()
     if (waiting >= count) return
