@@ -13,7 +13,6 @@ import {
   REQUEST_HEADERS_MAX,
   REQUEST_HEAD_BYTES_MAX,
   RESPONDER_ANSWER_BYTES_HIGH,
-  RESPONDER_ANSWER_BYTES_MAX,
   RESPONDER_BACKLOG,
 } from '../limits.ts'
 import { errorAnswer } from '../lane/own-answer.ts'
@@ -136,9 +135,9 @@ export class Bridge {
     this.#owner.onSlow(id, true)
   }
 
-  /** True when so much of an answer waits for its client that no more may come. */
-  isFull(id: number): boolean {
-    return (this.#open.get(id)?.res.writableLength ?? 0) >= RESPONDER_ANSWER_BYTES_MAX
+  /** Bytes of an answer that wait for its client. */
+  waitingBytes(id: number): number {
+    return this.#open.get(id)?.res.writableLength ?? 0
   }
 
   /** All of an answer is there, with this behind it. */

@@ -14,7 +14,11 @@ import type {
   ServeResponse,
 } from '../control/gen/rolltape/responder/v1/responder.ts'
 import { RolltapeError, toRolltapeError } from '../errors.ts'
-import { RESPONDER_CREDITS_MAX, RESPONDER_OUTBOX_MAX } from '../limits.ts'
+import {
+  RESPONDER_ANSWER_BYTES_MAX,
+  RESPONDER_CREDITS_MAX,
+  RESPONDER_OUTBOX_MAX,
+} from '../limits.ts'
 import { DEFAULT_QUEUE } from './address.ts'
 import type { Asked } from './bridge.ts'
 import { flatOf, requestMessages, sessionEndedMessage } from './messages.ts'
@@ -159,7 +163,7 @@ export class Link implements Connected {
     const reason = queue.goOn(id, me)
     if (reason !== undefined) return void this.#reject(id, reason)
     bridge.data(id, data)
-    if (!bridge.isFull(id)) return
+    if (bridge.waitingBytes(id) < RESPONDER_ANSWER_BYTES_MAX) return
     this.#full.add(id)
     this.#call.pause()
   }

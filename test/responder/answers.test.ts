@@ -5,10 +5,11 @@
 import { join } from 'node:path'
 import OpenAI, { APIError } from 'openai'
 import t from 'tap'
+import { RESPONDER_PART_BYTES } from '../../src/limits.ts'
 import { startControlled } from '../support/control.ts'
 import { makeFolder, recordsOf } from '../support/recorder.ts'
-import { ControlClient } from '../support/control-client.ts'
-import { TestResponder } from '../support/responder.ts'
+import { ControlClient, messageOf, numberOf, textOf } from '../support/control-client.ts'
+import { TestResponder, untilWaiting } from '../support/responder.ts'
 import type { Given } from '../support/responder.ts'
 
 const COMPLETION = {
@@ -124,8 +125,8 @@ t.test('R39: the SDK gets a stream chunk by chunk, as the responder sends it', a
   await responder.next('accepted')
   t.equal(text, 'Hello there')
   const client = new ControlClient(t, address)
-  const [upstream] = (await client.call('ListUpstreams')).get(1) ?? []
-  t.type(upstream, Buffer, 'it is listed like any other upstream')
+  const upstream = messageOf(await client.call('ListUpstreams'), 1)!
+  t.strictSame([textOf(upstream, 1), numberOf(upstream, 3)], ['responder:', 1], 'it is listed')
   const [record] = await finish()
   t.match(record, {
     stream: true,
@@ -194,19 +195,15 @@ t.test('R40: what is no answer is 502, or cuts where an answer had begun', async
 })
 
 t.test('R39: a body of many messages arrives as it was, before anything else', async (t) => {
-  const { url, responder } = await setUp(t)
-  await responder.hello('', 4)
-  const body = Buffer.alloc(5 * 2 ** 20 + 17, 'x')
+  const { url, responder, address } = await setUp(t)
+  await responder.hello('', 0)
+  const body = Buffer.alloc(5 * RESPONDER_PART_BYTES + 17, 'x')
   const asks = [body, Buffer.from('{}'), body].map((body) => {
     return fetch(`${url}/v1/completions`, { method: 'POST', body }).then((answer) => answer.text())
   })
-  const sizes: number[] = []
-  for (let i = 0; i < 3; i++) {
-    const given = await responder.given()
-    sizes.push(given.body.length)
-    responder.answer(given.id, String(given.body.length))
-  }
-  t.strictSame(sizes.toSorted(), ['2', String(body.length), String(body.length)].map(Number))
+  await untilWaiting(t, address, 3)
+  responder.onRequest = (given) => responder.answer(given.id, String(given.body.length))
+  responder.credits(3)
   t.strictSame(await Promise.all(asks), [body.length, 2, body.length].map(String))
 })
 

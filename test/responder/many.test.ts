@@ -6,8 +6,10 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import OpenAI from 'openai'
 import t from 'tap'
-import { RESPONDER_OUTBOX_MAX } from '../../src/limits.ts'
+import type { Test } from 'tap'
+import { RESPONDER_ANSWER_BYTES_MAX, RESPONDER_OUTBOX_MAX } from '../../src/limits.ts'
 import { startControlled } from '../support/control.ts'
+import { startSteered } from '../support/steered.ts'
 import { TestResponder } from '../support/responder.ts'
 import type { Given } from '../support/responder.ts'
 
@@ -67,51 +69,85 @@ t.test(`R39 R40: ${CONCURRENT} at once over three responders, each answered once
   t.ok(accepted.every((count, i) => count <= given[i]!))
 })
 
-t.test(
-  'a slow client: its responder is told to hold, and read no further if it goes on',
-  async (t) => {
-    const { url, address } = await startControlled(t, { proxyBaseUrl: 'responder:' })
-    const slow = await new TestResponder(t, address).hello('', 2)
-    const socket = connect(Number(new URL(url).port), '127.0.0.1').pause()
-    t.teardown(() => socket.destroy())
-    socket.write(
-      'POST /v1/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}',
-    )
-    const { id } = await slow.given()
-    slow.head(id, 200, { 'content-type': 'application/octet-stream' })
-    const chunk = Buffer.alloc(256 * 1024, 'x')
-    let sent = 0
-    while (!slow.all.some(({ kind }) => kind === 'hold')) {
-      slow.chunk(id, chunk)
-      sent += chunk.length
+const CHUNK = Buffer.alloc(256 * 1024, 'x')
+
+/** A responder whose stream is read no further: it answers a client that does not read. */
+async function setUpSlow(t: Test) {
+  const steered = await startSteered(t, { proxyBaseUrl: 'responder:' })
+  const { url, address, supervisor } = steered
+  const responder = await new TestResponder(t, address).hello('', 2)
+  const socket = connect(Number(new URL(url).port), '127.0.0.1').pause()
+  t.teardown(() => socket.destroy())
+  const lines = [
+    'POST /v1/completions HTTP/1.1',
+    'host: a',
+    'connection: close',
+    'content-length: 2',
+  ]
+  socket.write(`${lines.join('\r\n')}\r\n\r\n{}`)
+  const { id } = await responder.given()
+  responder.head(id, 200, { 'content-type': 'application/octet-stream' })
+  let sent = 0
+  const send = async (until: () => boolean): Promise<void> => {
+    while (!until()) {
+      responder.chunk(id, CHUNK)
+      sent += CHUNK.length
       await new Promise(setImmediate)
     }
-    t.match(await slow.next('hold'), { id, hold: true })
-    for (let i = 0; i < 64; i++) slow.chunk(id, chunk)
-    sent += 64 * chunk.length
-    const other = fetch(`${url}/v1/completions`, { method: 'POST', body: '{"b":1}' })
-    const second = await slow.given()
-    slow.answer(second.id, '"late"')
+  }
+  await send(() => responder.all.some(({ kind }) => kind === 'hold'))
+  t.match(await responder.next('hold'), { id, hold: true })
+  const { bridge } = supervisor.responders
+  await send(() => bridge.waitingBytes(id) >= RESPONDER_ANSWER_BYTES_MAX)
+  for (let i = 0; i < 40; i++) responder.chunk(id, CHUNK)
+  return { ...steered, bridge, responder, socket, id, sent: sent + 40 * CHUNK.length }
+}
+
+function ask(url: string): Promise<Response> {
+  return fetch(`${url}/v1/completions`, { method: 'POST', body: '{}' })
+}
+
+t.test(
+  'a slow client: its responder is to hold, and is read no further if it goes on',
+  async (t) => {
+    const { url, address, bridge, responder, socket, id, sent } = await setUpSlow(t)
+    const other = ask(url)
+    const second = await responder.given()
+    responder.answer(second.id, '"late"')
     let isAnswered = false
     const answered = other.then((answer) => {
       isAnswered = true
       return answer.json()
     })
     const quick = await new TestResponder(t, address).hello('', 1)
-    const third = fetch(`${url}/v1/completions`, { method: 'POST', body: '{"c":1}' })
-    quick.answer((await quick.given()).id, '"quick"')
-    t.equal(await (await third).json(), 'quick', 'others are not held up')
-    t.equal(isAnswered, false, 'its own other answer is')
-    slow.end(id)
+    quick.onRequest = ({ id }) => quick.answer(id, '"quick"')
+    for (let i = 0; i < 30; i++) t.equal(await (await ask(url)).json(), 'quick', 'others go on')
+    t.equal(isAnswered, false, 'its own other answer waits')
+    t.ok(bridge.waitingBytes(id) <= RESPONDER_ANSWER_BYTES_MAX + CHUNK.length)
+    responder.end(id)
     let received = 0
     socket.on('data', (bytes: Buffer) => (received += bytes.length))
     socket.resume()
     await once(socket, 'close')
     t.ok(received > sent, 'nothing of it is lost')
     t.equal(await answered, 'late')
-    t.match(await slow.next('hold'), { id, hold: false })
+    t.match(await responder.next('hold'), { id, hold: false })
   },
 )
+
+t.test('R41: a responder that dies while it is held up is noticed', async (t) => {
+  const { url, address, responder, socket } = await setUpSlow(t)
+  const other = ask(url)
+  const { id } = await responder.given()
+  const cut = once(socket, 'close')
+  responder.die()
+  const second = await new TestResponder(t, address).hello('', 1)
+  t.match(await second.given(), { id, delivery: 2 })
+  second.answer(id, '{}')
+  t.equal((await other).status, 200)
+  socket.resume()
+  await cut
+})
 
 t.test('a responder that does not read is let go, and its requests go to another', async (t) => {
   const { url, address } = await startControlled(t, { proxyBaseUrl: 'responder:' })
