@@ -282,8 +282,8 @@ export const RESPONDER_BACKLOG = 4_096
 /** A control connection that is silent for this long is asked whether anybody is there. */
 export const CONTROL_PING_MS = 10_000
 
-/** Without an answer for this long it is taken for dead. */
-export const CONTROL_PING_WAIT_MS = 5_000
+/** Without an answer for this long it is taken for dead; a caller may be busy for a while. */
+export const CONTROL_PING_WAIT_MS = 20_000
 
 /** Processes whose end is watched for. Over it: RESOURCE_EXHAUSTED. */
 export const PROCESSES_WATCHED_MAX = 1024

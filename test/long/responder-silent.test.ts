@@ -7,6 +7,8 @@ import { CONTROL_PING_MS, CONTROL_PING_WAIT_MS } from '../../src/limits.ts'
 import { startControlled } from '../support/control.ts'
 import { TestResponder } from '../support/responder.ts'
 
+t.setTimeout(60_000)
+
 t.test('R41: its requests go to another responder within the bound', async (t) => {
   const { url, address } = await startControlled(t, { proxyBaseUrl: 'responder:' })
   let isSilent = false
