@@ -121,6 +121,11 @@ export class Arrival {
     return this.#run
   }
 
+  /** Which of its session's generation requests it is; 0 when it is none, or nothing is recorded. */
+  get turn(): number {
+    return this.#turn
+  }
+
   /** A call that makes the model produce: these have turns and move cursors. */
   get isGeneration(): boolean {
     return isGeneration(this.method, this.path)

@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http'
 import { RolltapeError, toRolltapeError } from '../errors.ts'
 import { REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
 import { replays } from '../mode.ts'
+import { queueOf } from '../responder/address.ts'
 import { Arrival } from './arrival.ts'
 import type { LaneContext } from './context.ts'
 import { apiKeyHeader, dropQueryKey, requestHeaders } from './headers.ts'
@@ -92,7 +93,8 @@ export class Intake implements BodyOwner {
     const { config } = this.#serving
     const { session, target } = this.arrival
     const base = chooseBase(config, session, first, this.#isChanged ? config.modelOverride : null)
-    return joinTarget(base, this.#keepsCredentials ? target : dropQueryKey(target))
+    const to = joinTarget(base, this.#keepsCredentials ? target : dropQueryKey(target))
+    return queueOf(base) === undefined ? to : { ...to, asker: this.arrival }
   }
 
   onBody(body: Buffer): void {

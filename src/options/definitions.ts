@@ -24,6 +24,7 @@ import { LANES_MAX } from '../limits.ts'
 import { CONTROL_OPTIONS } from './control-definitions.ts'
 import { REPLAY_OPTIONS } from './replay-definitions.ts'
 import { TRANSFORM_OPTIONS } from './transform-definitions.ts'
+import { RESPONDER_OPTIONS } from './responder-definitions.ts'
 import type { OptionDefinition } from './definition.ts'
 
 /** The table. Order is the order of help and README. */
@@ -75,11 +76,15 @@ export const OPTIONS = {
   },
   ...CONTROL_OPTIONS,
   proxyBaseUrl: {
-    kind: list(baseUrl, 'one or more base URLs with http:// or https://', 'http://127.0.0.1:8000'),
+    kind: list(
+      baseUrl,
+      'one or more base URLs with http://, https:// or responder:',
+      'http://127.0.0.1:8000',
+    ),
     default: null,
     shown: 'none',
     group: 'upstream',
-    help: 'base URL of the inference server, for every model; repeat for several',
+    help: 'base URL of the inference server, or `responder:`, for every model; repeat for several',
     why: 'with several, a session sticks to one of them, which keeps its prefix cache warm',
   },
   proxyRules: {
@@ -181,6 +186,7 @@ export const OPTIONS = {
     why: 'bounds what one request may hold in memory',
   },
   ...TRANSFORM_OPTIONS,
+  ...RESPONDER_OPTIONS,
   mode: {
     kind: choice(['passthrough', 'record', 'replay', 'hybrid', 'verify'], 'record'),
     default: null,

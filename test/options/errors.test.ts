@@ -108,7 +108,7 @@ t.test('an ill-typed value is refused with key, value, range and example', async
     ),
     bad(
       { proxyBaseUrl: ['localhost:8000'] },
-      '--proxy-base-url: ["localhost:8000"] is not one or more base URLs with http:// or https://; for example http://127.0.0.1:8000',
+      '--proxy-base-url: ["localhost:8000"] is not one or more base URLs with http://, https:// or responder:; for example http://127.0.0.1:8000',
     ),
     bad(
       { proxyBaseUrl: ['http://user:pass@a'] },

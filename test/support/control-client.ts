@@ -11,8 +11,10 @@ import { SERVICE } from './control.ts'
 /** Fields of a message by number: numbers of varints, bytes of what has a length. */
 export type Fields = Map<number, (number | Buffer)[]>
 
-/** A field to send: a number, a text, or a message. */
-export type Sent = Record<number, number | string | Buffer>
+/** A field to send: a number, a text, a message, or several of them. */
+export type Sent = Record<number, Value | readonly Value[]>
+
+type Value = number | string | Buffer
 
 interface Raw {
   unary(request: Sent, metadata: Metadata, options: object, done: Done): { cancel(): void }
@@ -118,9 +120,12 @@ export function numberOf(fields: Fields | undefined, number: number): number {
 /** A message as bytes, to be sent or put into another. */
 export function encode(message: Sent): Buffer {
   const writer = new BinaryWriter()
-  for (const [number, value] of Object.entries(message)) {
-    if (typeof value === 'number') writer.uint32(Number(number) << 3).int64(value)
-    else writer.uint32((Number(number) << 3) | 2).bytes(Buffer.from(value))
+  const fields = Object.entries(message).flatMap(([number, value]) =>
+    (Array.isArray(value) ? value : [value]).map((one: Value) => [Number(number), one] as const),
+  )
+  for (const [number, value] of fields) {
+    if (typeof value === 'number') writer.uint32(number << 3).int64(value)
+    else writer.uint32((number << 3) | 2).bytes(Buffer.from(value))
   }
   return Buffer.from(writer.finish())
 }
