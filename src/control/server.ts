@@ -13,15 +13,21 @@ import { formatControlAddress } from '../options/control-address.ts'
 import type { ControlAddress } from '../options/control-address.ts'
 import type { OnFault } from './calls.ts'
 import { ControlServiceService } from './gen/rolltape/control/v1/control.ts'
+import { TrajectoryServiceService } from './gen/rolltape/trajectory/v1/trajectory.ts'
 import { readToken, tokenGuard } from './guard.ts'
 import { addReflection } from './reflection.ts'
 import { controlService } from './service.ts'
 import { takeSocketPlace } from './socket-path.ts'
 import type { SocketPlace } from './socket-path.ts'
 import type { ControlTarget } from './target.ts'
+import { trajectoryService } from './trajectory-calls.ts'
 
-/** The service as health knows it; the empty name stands for all. */
-const SERVICES = ['', 'rolltape.control.v1.ControlService'] as const
+/** The services as health knows them; the empty name stands for all. */
+const SERVICES = [
+  '',
+  'rolltape.control.v1.ControlService',
+  'rolltape.trajectory.v1.TrajectoryService',
+] as const
 
 /** A running control API. */
 export interface ControlServer {
@@ -51,6 +57,7 @@ export async function startControl(
     interceptors: controlTokenFile === null ? [] : [tokenGuard(readToken(controlTokenFile))],
   })
   server.addService(ControlServiceService, controlService(target, onFault))
+  server.addService(TrajectoryServiceService, trajectoryService(target, onFault))
   const health = new HealthImplementation()
   const say = (status: 'SERVING' | 'NOT_SERVING'): void => {
     for (const service of SERVICES) health.setStatus(service, status)

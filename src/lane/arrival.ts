@@ -75,7 +75,7 @@ export class Arrival {
 
   /**
    * Reads session, run and turn from the request head.
-   * @throws RolltapeError `bad_session`, `bad_request`, `over_capacity`.
+   * @throws RolltapeError `bad_session`, `bad_request`, `over_capacity`, `session_frozen`.
    */
   resolve(): void {
     const { sessionSources } = this.#serving.config
@@ -145,8 +145,14 @@ export class Arrival {
   }
 
   #count(session: string): void {
+    if (this.#tables?.isFrozen(session) === true) throw frozen(session)
     if (this.isGeneration) this.#turn = this.#tables?.nextTurn(session) ?? 0
   }
+}
+
+function frozen(session: string): RolltapeError {
+  const message = `session ${session} is frozen: its records stay as they are`
+  return new RolltapeError('session_frozen', message, { hint: 'use another session id' })
 }
 
 /** Upstreams come from the configuration alone: of an absolute target only the path counts. */

@@ -91,11 +91,11 @@ export class Exchange
     else this.refuse(refused)
   }
 
-  /** Answers with an error of rolltape's own; nothing is asked of an upstream any more. */
+  /** Answers with an error of rolltape's own; a frozen session gets no record of it. */
   refuse(error: RolltapeError, body?: Buffer): void {
     if (this.#ended) return
     this.#lane.counters.add('refused')
-    this.#beginUnsent(body)
+    if (error.code !== 'session_frozen') this.#beginUnsent(body)
     this.#answer(error, 'error')
   }
 

@@ -14,6 +14,7 @@ export interface OwnAnswer {
 
 const REASONS: Record<number, string> = {
   400: 'Bad Request',
+  409: 'Conflict',
   413: 'Content Too Large',
   429: 'Too Many Requests',
   500: 'Internal Server Error',
@@ -30,6 +31,8 @@ export function errorAnswer(error: RolltapeError, path: string, close: boolean):
   const body = Buffer.from(JSON.stringify(envelope(error, status, message, path)))
   const flat = ['content-type', 'application/json', 'content-length', String(body.length)]
   if (status === 429 || status === 503) flat.push('retry-after', '1')
+  // SDKs take 409 for a lock that is soon given back, and would ask again.
+  if (error.code === 'session_frozen') flat.push('x-should-retry', 'false')
   if (close) flat.push('connection', 'close')
   return { status, reason: REASONS[status] ?? '', flat, body }
 }
