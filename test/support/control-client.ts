@@ -11,7 +11,7 @@ import { SERVICE } from './control.ts'
 /** Fields of a message by number: numbers of varints, bytes of what has a length. */
 export type Fields = Map<number, (number | Buffer)[]>
 
-/** A field to send: a number, a text, or a message. */
+/** A field to send: a whole number, one that is not and goes as a double, a text, or a message. */
 export type Sent = Record<number, number | string | Buffer>
 
 interface Raw {
@@ -119,7 +119,8 @@ export function numberOf(fields: Fields | undefined, number: number): number {
 export function encode(message: Sent): Buffer {
   const writer = new BinaryWriter()
   for (const [number, value] of Object.entries(message)) {
-    if (typeof value === 'number') writer.uint32(Number(number) << 3).int64(value)
+    if (Number.isInteger(value)) writer.uint32(Number(number) << 3).int64(Number(value))
+    else if (typeof value === 'number') writer.uint32((Number(number) << 3) | 1).double(value)
     else writer.uint32((Number(number) << 3) | 2).bytes(Buffer.from(value))
   }
   return Buffer.from(writer.finish())
