@@ -29,6 +29,7 @@ export const HTTP_STATUS = {
   tape_record_unusable: 500,
   tape_unavailable: 503,
   session_frozen: 409,
+  capture_unavailable: 400,
   draining: 503,
   internal_error: 500,
   // Errors of starting and of the command line; no client ever sees them.
@@ -96,6 +97,7 @@ export const GRPC_STATUS = {
   tape_record_unusable: 'DATA_LOSS',
   tape_unavailable: 'UNAVAILABLE',
   session_frozen: 'FAILED_PRECONDITION',
+  capture_unavailable: 'FAILED_PRECONDITION',
   draining: 'UNAVAILABLE',
   internal_error: 'INTERNAL',
   bad_option: 'INVALID_ARGUMENT',

@@ -183,6 +183,9 @@ export const INDEX_THREADS_MAX = 4
 /** A recording of up to so many bytes is read without a thread, whose start takes longer. */
 export const INDEX_GLANCE_BYTES = 2 * MiB
 
+/** Between two looks at the files of the data port's certificate. */
+export const CERTIFICATE_LOOK_MS = 5_000
+
 /** Times that a replay source is read whose recorder goes on closing parts. */
 export const SOURCE_READS_MAX = 4
 
@@ -275,3 +278,27 @@ export const CONTROL_MESSAGE_BYTES_MAX = 64 * MiB
 
 /** Longest drain that a Shutdown may ask for: what a Node timer can wait, in whole days. */
 export const DRAIN_MS_MAX = 24 * 86_400_000
+
+/**
+ * One event of a stream that tokens are taken out of; so much of it a lane holds until it is whole. A
+ * longer one passes as it is. Prompt ids of a million tokens have 8 MB.
+ */
+export const STRIPPED_EVENT_BYTES_MAX = 16 * MiB
+
+/**
+ * An answer in one piece that tokens are taken out of; its client gets it once it is whole. A longer
+ * one passes as it is. Log-probs with five alternatives have some 500 bytes a token.
+ */
+export const STRIPPED_BODY_BYTES_MAX = 64 * MiB
+
+/** An error answer that is looked through for a field that was put in; a longer one names none. */
+export const REFUSAL_BYTES_MAX = 64 * KiB
+
+/** Models, by upstream, that are known to refuse log-probs; the ones asked for longest ago go. */
+export const REFUSALS_MAX = 1024
+
+/** What an engine answers when it is asked for the version of its weights. */
+export const POLICY_ANSWER_BYTES_MAX = 64 * KiB
+
+/** How long that may take. */
+export const POLICY_POLL_MS_MAX = 5_000

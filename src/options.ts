@@ -13,6 +13,8 @@ import { readOptions, type OptionSources, type Origin } from './options/read.ts'
 import type { Mode, OnMiss } from './mode.ts'
 import type { SessionOverride } from './options/overrides.ts'
 import { settle } from './options/rules.ts'
+import { transformConfigOf } from './options/transforms.ts'
+import type { TransformConfig, TransformFace } from './options/transforms.ts'
 import { Secret } from './options/secret.ts'
 import type { Pace } from './replay/pace.ts'
 import type { FailOn } from './replay/verdict.ts'
@@ -24,13 +26,17 @@ export type DurationOption = number | string
 export type BytesOption = number | string
 
 /** What a library user passes to `startRolltape`; everything may be left out. */
-export interface RolltapeOptions {
+export interface RolltapeOptions extends TransformFace {
   /** Address to listen on. Default `127.0.0.1`; others need `insecureBind`. */
   readonly host?: string
   /** Port from 0 to 65535; 0 picks a free one. Default 8080. */
   readonly port?: number
   /** Listen on a host that is not loopback although clients need no key. Default false. */
   readonly insecureBind?: boolean
+  /** Certificate chain that clients are served with, a PEM file. Default none: in clear. */
+  readonly tlsCert?: string
+  /** Key of `tlsCert`, a PEM file; given together with it. Default none. */
+  readonly tlsKey?: string
   /**
    * Where the control API listens: `host:port`, `unix:path` or `off`. Default `off` here, and
    * `127.0.0.1:50051` for `serve`.
@@ -150,11 +156,13 @@ export interface SessionOverrideOptions {
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
 /** All options, checked and settled; frozen. Null means "not given" where that has a meaning. */
-export interface RolltapeConfig {
+export interface RolltapeConfig extends TransformConfig {
   readonly host: string
   /** 0 picks a free one. */
   readonly port: number
   readonly insecureBind: boolean
+  readonly tlsCert: string | null
+  readonly tlsKey: string | null
   /** Null is off. */
   readonly control: ControlAddress | null
   /** Given together with `controlTlsKey`, or not. */
@@ -303,6 +311,8 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     host: values.host,
     port: values.port,
     insecureBind: values.insecureBind,
+    tlsCert: values.tlsCert,
+    tlsKey: values.tlsKey,
     control: values.control,
     controlTlsCert: values.controlTlsCert,
     controlTlsKey: values.controlTlsKey,
@@ -318,6 +328,7 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     heartbeatMs: values.heartbeat,
     onClientGone: values.onClientGone,
     requestBodyBytesMax: values.requestBodyBytesMax,
+    ...transformConfigOf(values),
     recordingFile: values.recordingFile,
     replayFile: values.replayFile,
     match: values.match,

@@ -14,9 +14,12 @@ import type { RolltapeError } from './errors.ts'
 import type { LaneLog } from './lane/context.ts'
 import { asConfig } from './options.ts'
 import type { RolltapeConfig, RolltapeOptions } from './options.ts'
+import { forwards } from './mode.ts'
 import { SupervisorTarget } from './supervisor/control-target.ts'
 import { makeLog } from './supervisor/log.ts'
+import { PolicyPoll } from './supervisor/policy-poll.ts'
 import { Supervisor } from './supervisor/supervisor.ts'
+import { modesOfAll } from './supervisor/switching.ts'
 import type { CloseReport } from './supervisor/supervisor.ts'
 import type { Verdict } from './replay/verdict.ts'
 import type { RecoveryReport, Rotation } from './supervisor/recording.ts'
@@ -82,12 +85,21 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
   const log = makeLog(config.logLevel)
   const supervisor = new Supervisor(config, log)
   await supervisor.start()
+  const poll = new PolicyPoll({
+    config,
+    log,
+    forwards: () => modesOfAll(supervisor.modes).some(forwards),
+    onVersion: (version) => supervisor.setPolicyVersion(version),
+  })
+  poll.start()
   const { port } = supervisor
-  const url = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
+  const scheme = config.tlsCert === null ? 'http' : 'https'
+  const url = `${scheme}://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`
   const closed = Promise.withResolvers<CloseReport>()
   let control: ControlServer | undefined
   let closing: Promise<CloseReport> | undefined
   const close = (drainTimeoutMs?: number): Promise<CloseReport> => {
+    poll.stop()
     control?.drain()
     closing ??= closeAll(supervisor, control, drainTimeoutMs)
     closing.then(closed.resolve, closed.reject)
@@ -98,6 +110,7 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
     const target = new SupervisorTarget(supervisor, { url, close })
     control = await startControlOf(config, target, log)
   } catch (error) {
+    poll.stop()
     await supervisor.close(0)
     throw error
   }

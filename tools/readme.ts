@@ -42,6 +42,8 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   tape_unavailable:
     'The tape cannot be written: is the disk full? Retry; or serve unrecorded with `on_tape_failure: passthrough`',
   session_frozen: 'The session is frozen and takes no more calls. Do not retry; begin another one',
+  capture_unavailable:
+    'The engine gives no token ids in this kind of answer. Ask without `stream`, or `--sglang-streams logprobs`',
   draining: 'rolltape is stopping. Retry at its successor',
   internal_error: 'A fault of rolltape’s own. Its log says more',
   bad_option: null,

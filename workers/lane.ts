@@ -68,7 +68,7 @@ async function answer(answers: LaneAnswers, { id, question, asked }: LaneAsk): P
 }
 
 function failureOf(error: unknown): LaneFailure {
-  const code = error instanceof RolltapeError ? error.code : 'internal_error'
-  const hint = error instanceof RolltapeError ? error.hint : undefined
-  return { code, text: errorText(error), ...(hint === undefined ? {} : { hint }) }
+  if (!(error instanceof RolltapeError)) return { code: 'internal_error', text: errorText(error) }
+  const { code, message, hint } = error
+  return { code, text: message, ...(hint === undefined ? {} : { hint }) }
 }

@@ -7,16 +7,19 @@ import { nearest } from '../options/suggest.ts'
 import { version } from '../version.ts'
 import { completionCommand } from './completion.ts'
 import { demoCommand } from './demo.ts'
+import { deriveCommand } from './derive.ts'
 import { diffCommand } from './diff.ts'
 import { explainCommand } from './explain.ts'
 import { exportCommand } from './export.ts'
 import { inspectCommand } from './inspect.ts'
 import { runCommand } from './run.ts'
+import { scanCommand } from './scan.ts'
 import { serveCommand } from './serve.ts'
 import { showCommand } from './show.ts'
 import { statsCommand } from './stats.ts'
 import { statusCommand } from './status.ts'
 import { stopCommand } from './stop.ts'
+import { verifyCommand } from './verify.ts'
 import { EXIT, report, tell, type Terminal } from './terminal.ts'
 
 /** Runs one command line and gives its exit code. */
@@ -42,6 +45,9 @@ export async function run(terminal: Terminal): Promise<number> {
     diffCommand,
     exportCommand,
     statsCommand,
+    verifyCommand,
+    deriveCommand,
+    scanCommand,
     demoCommand,
   ]) {
     program.addCommand(make(terminal, finish))

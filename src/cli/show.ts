@@ -17,7 +17,7 @@ import { EXIT, printable, say, tell, type Terminal } from './terminal.ts'
 
 /** Flags of the command. */
 interface ShowFlags {
-  readonly raw?: true | 'response' | 'request'
+  readonly raw?: true | 'response' | 'request' | 'sent'
 }
 
 /** Lines and width of the timeline. */
@@ -35,6 +35,7 @@ export function showCommand(terminal: Terminal, finish: (code: number) => void):
       new Option('--raw [part]', 'the exact bytes from the tape, unchanged').choices([
         'response',
         'request',
+        'sent',
       ]),
     )
     .action(async (id: string, path: string, flags: ShowFlags) => {
@@ -51,7 +52,9 @@ async function show(
   const record = await find(id, path, terminal)
   if (flags.raw !== undefined) {
     const exchange = readTaped(record, path)
+    const sent = exchange.sent?.body ?? exchange.requestBody
     if (flags.raw === 'request') terminal.stdout.write(exchange.requestBody)
+    else if (flags.raw === 'sent') terminal.stdout.write(sent)
     else for (const { bytes } of exchange.chunks) terminal.stdout.write(bytes)
     return EXIT.done
   }

@@ -5,7 +5,7 @@
  * With `return_token_ids` the role chunk carries the root `prompt_token_ids` and no `token_ids`;
  * every later chunk carries its own ids, and control tokens come in chunks with an empty delta.
  */
-import { float, optional, sseEvent } from './encode.ts'
+import { float, optional } from './encode.ts'
 import type { Choice, Generation, ScoredToken, Token } from './model.ts'
 import type { GenerationRequest } from './scenario.ts'
 
@@ -25,8 +25,11 @@ export function usageOf(generation: Generation): Readonly<Record<string, unknown
 }
 
 /** The body of a unary answer. */
-export function chatBody(request: GenerationRequest, generation: Generation): string {
-  return JSON.stringify({
+export function chatBody(
+  request: GenerationRequest,
+  generation: Generation,
+): Readonly<Record<string, unknown>> {
+  return {
     id: `chatcmpl-${generation.id}`,
     object: 'chat.completion',
     created: CREATED_AT,
@@ -45,11 +48,14 @@ export function chatBody(request: GenerationRequest, generation: Generation): st
     prompt_logprobs: null,
     ...optional(request.returnTokenIds, 'prompt_token_ids', () => generation.promptTokenIds[0]),
     kv_transfer_params: null,
-  })
+  }
 }
 
 /** The events of a streamed answer; `[DONE]` is the server's to send. */
-export function* chatEvents(request: GenerationRequest, generation: Generation): Generator<string> {
+export function* chatEvents(
+  request: GenerationRequest,
+  generation: Generation,
+): Generator<Readonly<Record<string, unknown>>> {
   const root = {
     id: `chatcmpl-${generation.id}`,
     object: 'chat.completion.chunk',
@@ -58,16 +64,16 @@ export function* chatEvents(request: GenerationRequest, generation: Generation):
   }
   for (const { index } of generation.choices) {
     const delta = { role: 'assistant', content: '' }
-    yield sseEvent({
+    yield {
       ...root,
       choices: [{ index, delta, logprobs: null, finish_reason: null }],
       ...optional(request.returnTokenIds, 'prompt_token_ids', () => generation.promptTokenIds[0]),
-    })
+    }
   }
   for (const choice of interleave(generation.choices.map((each) => choiceEvents(request, each)))) {
-    yield sseEvent({ ...root, choices: [choice] })
+    yield { ...root, choices: [choice] }
   }
-  if (request.includeUsage) yield sseEvent({ ...root, choices: [], usage: usageOf(generation) })
+  if (request.includeUsage) yield { ...root, choices: [], usage: usageOf(generation) }
 }
 
 /** Takes one item of each in turn until all are empty: how choices share a stream. */
@@ -110,9 +116,9 @@ function* choiceEvents(request: GenerationRequest, choice: Choice): Generator<un
   for (const run of runsOf(body, request.streamInterval)) {
     const [first] = run
     if (first === undefined) continue
-    // An empty delta is sent only for the sake of what comes with it.
+    // An empty delta is sent only for the sake of its ids.
     const silent = first.part === 'control' && first.text !== '<tool_call>'
-    if (silent && !request.returnTokenIds && request.topLogprobs === undefined) continue
+    if (silent && !request.returnTokenIds) continue
     yield {
       index: choice.index,
       delta: deltaOf(choice, run, opened),

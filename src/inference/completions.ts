@@ -3,13 +3,16 @@
  * log-probs in the legacy shape. Pure, like `chat.ts`.
  */
 import { CREATED_AT, interleave, runsOf, usageOf } from './chat.ts'
-import { float, optional, sseEvent } from './encode.ts'
+import { float, optional } from './encode.ts'
 import type { Choice, Generation, ScoredToken, Token } from './model.ts'
 import type { GenerationRequest } from './scenario.ts'
 
 /** The body of a unary answer. */
-export function completionsBody(request: GenerationRequest, generation: Generation): string {
-  return JSON.stringify({
+export function completionsBody(
+  request: GenerationRequest,
+  generation: Generation,
+): Readonly<Record<string, unknown>> {
+  return {
     id: `cmpl-${generation.id}`,
     object: 'text_completion',
     created: CREATED_AT,
@@ -28,14 +31,14 @@ export function completionsBody(request: GenerationRequest, generation: Generati
     system_fingerprint: null,
     usage: usageOf(generation),
     kv_transfer_params: null,
-  })
+  }
 }
 
 /** The events of a streamed answer; `[DONE]` is the server's to send. */
 export function* completionsEvents(
   request: GenerationRequest,
   generation: Generation,
-): Generator<string> {
+): Generator<Readonly<Record<string, unknown>>> {
   const root = {
     id: `cmpl-${generation.id}`,
     object: 'text_completion',
@@ -43,8 +46,8 @@ export function* completionsEvents(
     model: request.model,
   }
   const sources = generation.choices.map((each) => choiceEvents(request, generation, each))
-  for (const choice of interleave(sources)) yield sseEvent({ ...root, choices: [choice] })
-  if (request.includeUsage) yield sseEvent({ ...root, choices: [], usage: usageOf(generation) })
+  for (const choice of interleave(sources)) yield { ...root, choices: [choice] }
+  if (request.includeUsage) yield { ...root, choices: [], usage: usageOf(generation) }
 }
 
 function* choiceEvents(
@@ -71,7 +74,7 @@ function* choiceEvents(
 
 function promptIds(request: GenerationRequest, generation: Generation, choice: Choice) {
   return optional(
-    request.returnTokenIds,
+    request.returnPromptTokenIds,
     'prompt_token_ids',
     () => generation.promptTokenIds[choice.prompt],
   )

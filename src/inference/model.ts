@@ -108,7 +108,7 @@ function sample(request: GenerationRequest, { index, prompt, random }: Draw): Ch
   const score = (text: string, id: number): ScoredToken => ({ text, id, logprob: logprob(random) })
   const push = (part: TokenPart, text: string, id = tokenId(text), call = 0) => {
     const sampled = score(text, id)
-    tokens.push({ ...sampled, part, call, top: alternatives(sampled, request, random) })
+    tokens.push({ ...sampled, part, call, top: alternatives(sampled, request) })
   }
   const reasoning = scenario.reasoning_words ?? 0
   if (reasoning > 0) {
@@ -153,12 +153,10 @@ function splitArguments(random: () => number): string[] {
   return text.match(/.{1,7}/gsu) ?? []
 }
 
-function alternatives(
-  sampled: ScoredToken,
-  { topLogprobs }: GenerationRequest,
-  random: () => number,
-): ScoredToken[] {
+/** What is sampled does not hang on how many alternatives are asked for. */
+function alternatives(sampled: ScoredToken, { topLogprobs }: GenerationRequest): ScoredToken[] {
   if (topLogprobs === undefined || topLogprobs === 0) return []
+  const random = seeded(sampled.id)
   const others = Array.from({ length: topLogprobs - 1 }, (_, rank) => {
     const text = ` ${WORDS[Math.floor(random() * WORDS.length)] ?? ''}`
     const last = rank === topLogprobs - 2

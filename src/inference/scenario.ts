@@ -5,6 +5,9 @@
  * Counts of events are SSE events as sent, the role chunk included.
  */
 
+import { refusalOf } from './dialect.ts'
+import type { Refusal } from './dialect.ts'
+
 /** Course of one answer; everything may be left out. Times are ms. */
 export interface Scenario {
   /** Exact text of the answer, in place of a seeded one. */
@@ -37,7 +40,12 @@ export interface Scenario {
   readonly first_byte_ms?: number
   /** Wait between two events; default: the server's pace. */
   readonly pace_ms?: number
+  /** Send a stream in pieces of so many bytes, whatever they cut. */
+  readonly write_bytes?: number
 }
+
+/** Engines that the server can be. */
+export type EngineName = 'vllm' | 'sglang' | 'openai'
 
 /** The parts of a request body that the server reads; both chat and legacy completions. */
 export interface GenerationRequest {
@@ -47,7 +55,13 @@ export interface GenerationRequest {
   readonly n: number
   readonly seed: number
   readonly maxTokens: number | undefined
+  readonly engine: EngineName
+  /** `/v1/completions`. */
+  readonly isLegacy: boolean
   readonly returnTokenIds: boolean
+  /** vLLM gives them together with the others. */
+  readonly returnPromptTokenIds: boolean
+  readonly returnMetaInfo: boolean
   readonly tokensAsTokenIds: boolean
   /** Undefined: no log-probs; 0: of the sampled token only. */
   readonly topLogprobs: number | undefined
@@ -61,8 +75,12 @@ export interface GenerationRequest {
 
 type Json = Readonly<Record<string, unknown>>
 
-/** Reads a body; a string says what is wrong with it. */
-export function parseGenerationRequest(body: Buffer, legacy: boolean): GenerationRequest | string {
+/** Reads a body; a string says what is wrong with it, a refusal what this engine has against it. */
+export function parseGenerationRequest(
+  body: Buffer,
+  legacy: boolean,
+  engine: EngineName = 'vllm',
+): GenerationRequest | Refusal | string {
   let parsed: unknown
   try {
     parsed = JSON.parse(body.toString('utf8'))
@@ -73,8 +91,13 @@ export function parseGenerationRequest(body: Buffer, legacy: boolean): Generatio
   if (typeof parsed['model'] !== 'string') return 'model: a text is required'
   const prompts = legacy ? promptsOf(parsed['prompt']) : messagesOf(parsed['messages'])
   if (prompts === undefined) return `${legacy ? 'prompt' : 'messages'}: a value is required`
+  const refusal = refusalOf(engine, parsed, { isLegacy: legacy })
+  if (refusal !== undefined) return refusal
   const streamOptions = parsed['stream_options']
+  const isSglang = engine === 'sglang'
   return {
+    engine,
+    isLegacy: legacy,
     model: parsed['model'],
     stream: parsed['stream'] === true,
     includeUsage: isObject(streamOptions) && streamOptions['include_usage'] === true,
@@ -82,6 +105,9 @@ export function parseGenerationRequest(body: Buffer, legacy: boolean): Generatio
     seed: wholeOf(parsed['seed'], 0),
     maxTokens: maxTokensOf(parsed),
     returnTokenIds: parsed['return_token_ids'] === true,
+    returnPromptTokenIds:
+      parsed[isSglang ? 'return_prompt_token_ids' : 'return_token_ids'] === true,
+    returnMetaInfo: isSglang && parsed['return_meta_info'] === true,
     tokensAsTokenIds: parsed['return_tokens_as_token_ids'] === true,
     topLogprobs: topLogprobsOf(parsed, legacy),
     streamInterval: wholeOf(parsed['stream_interval'], 1),

@@ -1,5 +1,5 @@
 /**
- * The embedded inference server: answers like vLLM, without a model or a GPU. `rolltape demo` and
+ * The embedded inference server: answers like vLLM (or SGLang, or OpenAI), without a model or a GPU. `rolltape demo` and
  * tests use it as upstream.
  *
  * It keeps a journal of what arrived and of the SHA-256 of every body byte it sent, so that others
@@ -19,10 +19,16 @@ import { setTimeout as wait } from 'node:timers/promises'
 
 import { chatBody, chatEvents } from './chat.ts'
 import { completionsBody, completionsEvents } from './completions.ts'
+import { eventIn, wholeIn } from './dialect.ts'
 import { sseEvent } from './encode.ts'
 import { Journal, type JournalEntry } from './journal.ts'
 import { generate } from './model.ts'
-import { parseGenerationRequest, type GenerationRequest, type Scenario } from './scenario.ts'
+import {
+  parseGenerationRequest,
+  type EngineName,
+  type GenerationRequest,
+  type Scenario,
+} from './scenario.ts'
 
 /** How the server starts. */
 export interface InferenceServerOptions {
@@ -34,6 +40,8 @@ export interface InferenceServerOptions {
   readonly paceMs?: number
   /** Models that `/v1/models` lists. Default `['demo']`; any model is answered. */
   readonly models?: readonly string[]
+  /** Which engine it is like. Default `vllm`. */
+  readonly engine?: EngineName
   /** Requests that the journal keeps, the oldest go first. Default 10 000. */
   readonly journalMax?: number
 }
@@ -43,6 +51,8 @@ export interface InferenceServer {
   /** Without a path, e.g. `http://127.0.0.1:40123`. */
   readonly url: string
   readonly port: number
+  /** Version of its weights; may be set. Default `0`. */
+  weightVersion: string
   /** What arrived, oldest first. */
   readonly requests: readonly JournalEntry[]
   /** Waits until the `index`th request (from 0, ever) has arrived. */
@@ -69,6 +79,12 @@ export async function startInferenceServer(
   return {
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
     port,
+    get weightVersion() {
+      return engine.weightVersion
+    },
+    set weightVersion(version) {
+      engine.weightVersion = version
+    },
     requests: journal.entries,
     request: (index) => journal.request(index),
     async close() {
@@ -81,6 +97,7 @@ export async function startInferenceServer(
 
 class Engine {
   readonly stopping = new AbortController()
+  weightVersion = '0'
   readonly #options: InferenceServerOptions
   readonly #journal: Journal
   /** How often each `fail_times` key has failed already. */
@@ -108,14 +125,21 @@ class Engine {
     const route = `${entry.method} ${path}`
     if (route === 'GET /health') return answer.whole(200, '', 'text/plain')
     if (route === 'GET /v1/models') return answer.json(200, this.#models())
+    if (route === 'GET /weight_info' || route === 'GET /get_weight_version') {
+      return answer.json(200, { weight_version: this.weightVersion })
+    }
     const legacy = path === '/v1/completions'
     if (!legacy && path !== '/v1/chat/completions') {
       return answer.json(404, { detail: 'Not Found' })
     }
     if (entry.method !== 'POST') return answer.json(405, { detail: 'Method Not Allowed' })
-    const request = parseGenerationRequest(entry.body, legacy)
+    const request = parseGenerationRequest(entry.body, legacy, this.#options.engine)
     if (typeof request === 'string') {
       return answer.json(400, errorBody(request, 'BadRequestError', 400))
+    }
+    if ('status' in request) {
+      const { status, message, param } = request
+      return answer.json(status, errorBody(message, 'invalid_request_error', status, param))
     }
     const { scenario } = request
     if (scenario.first_byte_ms !== undefined) await answer.wait(scenario.first_byte_ms)
@@ -127,7 +151,9 @@ class Engine {
 
   async #unary(request: GenerationRequest, legacy: boolean, answer: Answer): Promise<void> {
     const generation = generate(request)
-    const body = legacy ? completionsBody(request, generation) : chatBody(request, generation)
+    const vllm = legacy ? completionsBody(request, generation) : chatBody(request, generation)
+    const told = { generation, weightVersion: this.weightVersion }
+    const body = JSON.stringify(wholeIn(vllm, request, told))
     const { scenario } = request
     if (scenario.stall_after !== undefined) return answer.stall()
     if (scenario.cut_after === undefined) return answer.whole(200, body, 'application/json')
@@ -156,7 +182,7 @@ class Engine {
     for (const event of events) {
       if (await atFault()) break
       if (paceMs > 0 && sent > 0) await answer.wait(paceMs)
-      await answer.write(event)
+      await answer.pieces(sseEvent(eventIn(event, request)), scenario.write_bytes)
       sent += 1
     }
     if (await atFault()) {
@@ -222,6 +248,14 @@ class Answer {
     })
   }
 
+  /** Writes in pieces of so many bytes. */
+  async pieces(text: string, bytesMax = Infinity): Promise<void> {
+    const bytes = Buffer.from(text)
+    for (let at = 0; at < bytes.length; at += bytesMax) {
+      await this.write(bytes.subarray(at, at + bytesMax))
+    }
+  }
+
   end(): void {
     this.#response.end()
   }
@@ -270,6 +304,11 @@ function fail(answer: Answer, scenario: Scenario): void {
   answer.json(status, body, headers)
 }
 
-function errorBody(message: string, type: string, code: string | number): unknown {
-  return { error: { message, type, param: null, code } }
+function errorBody(
+  message: string,
+  type: string,
+  code: string | number,
+  param: string | null = null,
+): unknown {
+  return { error: { message, type, param, code } }
 }

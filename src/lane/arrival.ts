@@ -36,6 +36,7 @@ export class Arrival {
   #otherwise = DEFAULT_ID
   #run = DEFAULT_ID
   #turn = 0
+  #group: string | undefined
   #seq = 0
   readonly #generation: number
   readonly #tables: SharedTables | undefined
@@ -83,6 +84,8 @@ export class Arrival {
     this.target = resolved.target
     this.path = pathOf(resolved.target)
     this.#run = resolved.run
+    const group = headerValue(this.#req.rawHeaders, 'x-rolltape-group')
+    if (group !== undefined) this.#group = checkId(utf8(group), 'group')
     this.#session = resolved.session
     this.#otherwise = resolved.otherwise
     if (this.#session !== undefined) this.#count(this.#session)
@@ -104,6 +107,11 @@ export class Arrival {
   /** A call that makes the model produce: these have turns and move cursors. */
   get isGeneration(): boolean {
     return isGeneration(this.method, this.path)
+  }
+
+  /** Its record is to say so where tokens are missing. */
+  get requiresTokens(): boolean {
+    return this.#serving.config.requires.includes('tokens')
   }
 
   /** µs since arrival of a `performance.now()` time. */
@@ -128,6 +136,7 @@ export class Arrival {
       rawHeaders: redactHeaders(this.#req.rawHeaders),
       mode,
       generation: this.#generation,
+      ...(this.#group === undefined ? {} : { group: this.#group }),
     }
   }
 
@@ -135,8 +144,7 @@ export class Arrival {
   #tags(): string {
     const sent = headerValue(this.#req.rawHeaders, 'x-rolltape-tags')
     if (sent === undefined) return this.#serving.tagsJson
-    const pairs = Buffer.from(sent, 'latin1')
-      .toString()
+    const pairs = utf8(sent)
       .split(',')
       .map((pair) => pair.trim().split('='))
       .filter(([key]) => key !== '')
@@ -153,6 +161,11 @@ export class Arrival {
 function frozen(session: string): RolltapeError {
   const message = `session ${session} is frozen: its records stay as they are`
   return new RolltapeError('session_frozen', message, { hint: 'use another session id' })
+}
+
+/** Header bytes are Latin-1 in node; these are UTF-8 on the wire. */
+function utf8(value: string): string {
+  return Buffer.from(value, 'latin1').toString()
 }
 
 /** Upstreams come from the configuration alone: of an absolute target only the path counts. */

@@ -4,6 +4,7 @@
  * An attempt tells its exchange what comes, once each, until it is settled; after that (aborted,
  * failed, given up for a retry) it swallows everything undici may still say.
  */
+import type { Socket } from 'node:net'
 import type { Dispatcher } from 'undici'
 import { RolltapeError, errorText, toRolltapeError } from '../errors.ts'
 import type { CloseCause } from '../tape/exchange.ts'
@@ -38,6 +39,7 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher, Count
   readonly upstream: string
   readonly startedMs: number
   tally: TallyEntry | undefined
+  socket: Socket | undefined
   socketReused = false
   /** A byte of an answer has come. */
   answered = false
@@ -124,6 +126,9 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher, Count
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     if (this.settled) return
+    // undici takes a reset for the end of an answer that ends with its connection.
+    const failure = this.socket?.errored
+    if (failure) return this.onResponseError(controller, failure)
     this.settled = true
     this.tally?.end()
     const trailers = (controller as { rawTrailers?: Buffer[] }).rawTrailers ?? []

@@ -5,6 +5,7 @@
 import type { LaneCounters } from '../supervisor/shared.ts'
 import type { Admission } from './admission.ts'
 import type { Exchange } from './exchange.ts'
+import type { Refusals } from './refusals.ts'
 import type { Serving } from './serving.ts'
 import type { BlockPool } from './taping.ts'
 import type { Wheel } from './wheel.ts'
@@ -23,6 +24,8 @@ export interface LaneContext {
   readonly blocks: BlockPool
   /** Who may go to an upstream now. */
   readonly admission: Admission
+  /** Who is known to refuse to tell its tokens. */
+  readonly refusals: Refusals
   /** How requests that arrive now are served. */
   readonly serving: Serving
   /** Fine deadlines of paced replays. */

@@ -34,8 +34,8 @@ export interface DeadlineOwner {
   readonly taping: Taping | undefined
   /** It took longer than an exchange may. */
   onTimeout(failure: Failure): void
-  /** The client has left after the mark, and the upstream has had its moment to end. */
-  onMarkedLeft(): void
+  /** The client has left, and nobody waits for the upstream any longer. */
+  onClientLeft(): void
   /** A write that the client waits for takes too long (policy `refuse`). */
   onCommitFailed(error: Error): void
 }
@@ -77,7 +77,7 @@ export class Deadlines extends WheelEntry {
   onDeadline(nowMs: number): void {
     const owner = this.#owner
     if (nowMs >= this.untilMs && !owner.isOver) return owner.onTimeout(this.#timeout())
-    if (nowMs >= this.#afterMarkMs && !owner.isOver) return owner.onMarkedLeft()
+    if (nowMs >= this.#afterMarkMs && !owner.isOver) return owner.onClientLeft()
     const { commitTimeoutMs, heartbeatMs, onTapeFailure } = this.#config
     const since = owner.relay.waitingSinceMs
     if (commitTimeoutMs > 0 && since > 0 && nowMs >= since + commitTimeoutMs) {

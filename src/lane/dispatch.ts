@@ -5,19 +5,21 @@
 import type { IncomingMessage } from 'node:http'
 import { toRolltapeError } from '../errors.ts'
 import type { RolltapeError } from '../errors.ts'
-import type { RolltapeConfig } from '../options.ts'
 import type { LaneContext } from './context.ts'
 import type { Intake } from './intake.ts'
+import { planOf } from './asking.ts'
+import type { RequestPlan } from '../transforms/request.ts'
 import type { BodyStream } from './request-body.ts'
 import type { Target } from './route.ts'
 import type { Recorder } from './recorder.ts'
+import type { Serving } from './serving.ts'
 
 /** A request that is to be forwarded. */
 export interface Dispatched {
   readonly intake: Intake
   readonly req: IncomingMessage
   /** That of its arrival. */
-  readonly config: Pick<RolltapeConfig, 'onTapeFailure'>
+  readonly serving: Serving
   /** The body as far as it has come; all of it when `body` is no stream. */
   readonly first: Buffer
   readonly body: Buffer | BodyStream
@@ -32,18 +34,19 @@ export interface DispatchOwner {
   /** The tape cannot be written, so it is not served. */
   onUntaped(failure: Error): void
   refuse(error: RolltapeError, body?: Buffer): void
-  onDispatch(target: Target): void
+  /** `plan` is what is sent in place of what the client has sent. */
+  onDispatch(target: Target, plan: RequestPlan | undefined): void
 }
 
 /** Takes a request through; its owner is told once, now or when admission is resumed. */
 export function dispatch(lane: LaneContext, request: Dispatched, owner: DispatchOwner): void {
-  const { intake, req, config, first, body, recorder } = request
+  const { intake, req, serving, first, body, recorder } = request
   const refused = (error: RolltapeError): void => {
     if (!Buffer.isBuffer(body)) body.destroy()
     owner.refuse(error, first)
   }
   const failure = recorder?.writer.failure
-  if (failure !== undefined && config.onTapeFailure === 'refuse') {
+  if (failure !== undefined && serving.config.onTapeFailure === 'refuse') {
     if (!Buffer.isBuffer(body)) body.destroy()
     return owner.onUntaped(failure)
   }
@@ -53,7 +56,17 @@ export function dispatch(lane: LaneContext, request: Dispatched, owner: Dispatch
   } catch (error) {
     return refused(toRolltapeError(error))
   }
-  if (!lane.admission.isPaused) return owner.onDispatch(target)
+  const go = (): void => {
+    let plan: RequestPlan | undefined
+    try {
+      const isRecorded = recorder !== undefined
+      plan = planOf(lane, { serving, intake, target, body, isRecorded })
+    } catch (error) {
+      return refused(toRolltapeError(error))
+    }
+    owner.onDispatch(target, plan)
+  }
+  if (!lane.admission.isPaused) return go()
   // What comes of a long body while it is held would be sent and not be on the tape.
   if (!Buffer.isBuffer(body)) req.pause()
   lane.admission.ask({
@@ -62,7 +75,7 @@ export function dispatch(lane: LaneContext, request: Dispatched, owner: Dispatch
     isOver: () => owner.isOver,
     onAdmission: (error) => {
       if (owner.isOver) return
-      if (error === undefined) owner.onDispatch(target)
+      if (error === undefined) go()
       else refused(error)
     },
   })

@@ -9,9 +9,12 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { RolltapeError, errorText, toRolltapeError } from '../errors.ts'
-import type { AttemptFrame, CloseCause, EndFrame, MatchFrame } from '../tape/exchange.ts'
+import type { AttemptFrame, CloseCause, EndFrame, MatchFrame, SentFrame } from '../tape/exchange.ts'
+import type { RequestPlan } from '../transforms/request.ts'
+import type { AnswerStrip } from '../transforms/strip-answer.ts'
 import { concerns } from './admission.ts'
 import type { AdmissionRule } from './admission.ts'
+import { openSource } from './asking.ts'
 import type { Failure } from './attempt.ts'
 import type { LaneContext } from './context.ts'
 import { Deadlines } from './deadlines.ts'
@@ -19,10 +22,11 @@ import type { DeadlineOwner } from './deadlines.ts'
 import { dispatch } from './dispatch.ts'
 import type { DispatchOwner } from './dispatch.ts'
 import { endFrame } from './ending.ts'
-import { Forward } from './forward.ts'
+import type { Captured, CapturedOwner } from './captured.ts'
+import type { Forward } from './forward.ts'
 import { Intake } from './intake.ts'
 import type { IntakeOwner } from './intake.ts'
-import { errorAnswer, untaped } from './own-answer.ts'
+import { errorAnswer, sendUntaped } from './own-answer.ts'
 import { Relay } from './relay.ts'
 import type { RelayOwner } from './relay.ts'
 import { Replay } from './replay.ts'
@@ -32,7 +36,7 @@ import type { BodyStream } from './request-body.ts'
 import type { Target } from './route.ts'
 import { recordsUnder } from './serving.ts'
 import type { Serving } from './serving.ts'
-import { Taping } from './taping.ts'
+import type { Taping } from './taping.ts'
 
 interface Forwarded {
   readonly body: Buffer | BodyStream
@@ -41,7 +45,7 @@ interface Forwarded {
 
 /** Serves one request. */
 export class Exchange
-  implements IntakeOwner, DispatchOwner, ReplayOwner, RelayOwner, DeadlineOwner
+  implements IntakeOwner, DispatchOwner, ReplayOwner, CapturedOwner, RelayOwner, DeadlineOwner
 {
   readonly #lane: LaneContext
   /** How it is served, to its end. */
@@ -50,7 +54,7 @@ export class Exchange
   upstream = ''
   readonly relay: Relay
   taping: Taping | undefined
-  source: Forward | Replay | undefined
+  source: Forward | Captured | Replay | undefined
   /** How it ended. */
   end: EndFrame | undefined
   readonly #req: IncomingMessage
@@ -163,18 +167,13 @@ export class Exchange
     this.relay.interim(this.arrival.atUs(performance.now()), status, reason, flat)
   }
 
-  onHead(status: number, reason: string, flat: string[]): void {
+  onHead(status: number, reason: string, flat: string[], strip?: AnswerStrip): void {
     const nowMs = performance.now()
-    try {
-      this.relay.head(this.arrival.atUs(nowMs), status, reason, flat, {
-        own: false,
-        path: this.arrival.path,
-      })
-    } catch (cause) {
-      this.source?.abort()
-      const message = `the upstream's answer cannot be passed on: ${errorText(cause)}`
-      return this.#fail('error', new RolltapeError('upstream_invalid', message, { cause }))
-    }
+    const { path } = this.arrival
+    const atUs = this.arrival.atUs(nowMs)
+    const options = { own: false, path, strip }
+    if (!this.#passes(() => this.relay.head(atUs, status, reason, flat, options))) return
+    this.taping?.policy(this.#lane.serving.policyVersion, 'head')
     this.#deadlines.onHead(nowMs)
   }
 
@@ -183,7 +182,7 @@ export class Exchange
   }
 
   onUpstreamEnd(trailers: string[]): void {
-    if (this.#ended) return
+    if (this.#ended || !this.#passes(() => this.relay.complete())) return
     this.#ended = true
     this.relay.end(trailers, this.#frame('upstream_end'))
     this.#deadlines.arm()
@@ -198,6 +197,11 @@ export class Exchange
     this.#ended = true
     this.relay.cut(this.#frame('upstream_reset'))
     this.#deadlines.arm()
+  }
+
+  onSent(frame: SentFrame): void {
+    this.taping?.sent(frame)
+    if (this.source !== undefined) this.taping?.submit()
   }
 
   onAttemptFailed(frame: AttemptFrame): void {
@@ -243,10 +247,6 @@ export class Exchange
     this.#fail(cause, error)
   }
 
-  onMarkedLeft(): void {
-    this.#clientLeft()
-  }
-
   /** Forwards although there is a recording to answer from. */
   #goLive(first: Buffer, body: Buffer | BodyStream, match?: MatchFrame): void {
     if (!this.#ended) this.#lane.counters.add('live')
@@ -257,27 +257,25 @@ export class Exchange
     if (this.#ended) return
     this.#asked = { body, match }
     const recorder = this.#records ? this.serving.recorder : undefined
-    const { config } = this.serving
-    const request = { intake: this.#intake, req: this.#req, config, first, body, recorder }
-    dispatch(this.#lane, request, this)
+    const [serving, intake, req] = [this.serving, this.#intake, this.#req]
+    dispatch(this.#lane, { intake, req, serving, first, body, recorder }, this)
   }
 
-  onDispatch(target: Target): void {
-    const { upstreams, config } = this.serving
+  onDispatch(target: Target, plan: RequestPlan | undefined): void {
     const [asked, first] = [this.#asked, this.#first]
-    if (!upstreams || !asked || !first) throw new TypeError('nothing to forward')
+    if (!asked || !first) throw new TypeError('nothing to forward')
     const { body, match } = asked
     this.#begin(target.path, target.base)
     this.taping?.request(first)
     if (match !== undefined) this.taping?.match(match)
+    const { serving } = this
+    const how = { isRecorded: this.taping !== undefined, untilMs: this.#deadlines.untilMs }
+    const asking = { serving, intake: this.#intake, target, body, ...how }
+    const source = openSource(this.#lane, this, asking, plan)
     this.taping?.submit()
-    const { flat, bodyBytes, arrival } = this.#intake
-    const { method } = arrival
-    const { untilMs } = this.#deadlines
-    const request = { config, target, method, flat, body, bodyBytes, untilMs }
-    this.source = new Forward(this.#lane, upstreams, this, request)
+    this.source = source
     this.upstream = target.base
-    this.source.start()
+    source.start()
     this.#deadlines.arm()
   }
 
@@ -297,26 +295,34 @@ export class Exchange
   #begin(forwardedTarget: string, upstream: string): void {
     if (this.#begun) return
     this.#begun = true
-    const { recorder } = this.serving
+    const { recorder, config } = this.serving
     if (recorder === undefined || !this.#records) return
-    const { arrival, rules } = this.#intake
-    const { blocks } = this.#lane
-    const { config } = this.serving
-    this.taping = new Taping(recorder.writer, blocks, arrival.number())
-    this.relay.record(this.taping, config.durability !== 'memory')
     const { policyVersion } = this.#lane.serving
-    this.taping.begin(arrival.begin({ mode: rules.mode, policyVersion, forwardedTarget, upstream }))
+    const decided = { mode: this.#intake.rules.mode, policyVersion, forwardedTarget, upstream }
+    this.taping = recorder.begin(this.#lane.blocks, this.arrival, decided)
+    this.relay.record(this.taping, config.durability !== 'memory')
   }
 
   onUntaped(failure: Error): void {
     this.#lane.counters.add('tapeRefused')
     this.#ended = true
     const { path, seq } = this.arrival
-    const { status, reason, flat, body } = errorAnswer(untaped(failure), path, false)
-    this.#res.writeHead(status, reason, flat).end(body)
+    sendUntaped(this.#res, failure, path)
     leaveRest(this.#req, this.serving.config.requestBodyBytesMax)
     if (seq !== 0) this.serving.recorder?.onVoid(seq)
     this.#close(undefined)
+  }
+
+  /** False, and it has failed, where node refuses what the upstream has sent. */
+  #passes(pass: () => void): boolean {
+    try {
+      pass()
+      return true
+    } catch (cause) {
+      const message = `the upstream's answer cannot be passed on: ${errorText(cause)}`
+      this.#fail('error', new RolltapeError('upstream_invalid', message, { cause }))
+      return false
+    }
   }
 
   /** Something went wrong: an answer of our own while there is no head yet, else a cut. */
@@ -359,11 +365,11 @@ export class Exchange
     } else if (this.serving.config.onClientGone === 'finish' && this.source && this.#req.complete) {
       this.resumeUpstream()
     } else {
-      this.#clientLeft()
+      this.onClientLeft()
     }
   }
 
-  #clientLeft(): void {
+  onClientLeft(): void {
     this.source?.abort()
     this.#beginUnsent(this.#first)
     this.#ended = true
@@ -374,6 +380,7 @@ export class Exchange
   #frame(cause: CloseCause, error?: RolltapeError): EndFrame {
     const part = this.serving.recorder?.part ?? 1
     const atUs = this.arrival.atUs(performance.now())
+    this.taping?.policy(this.#lane.serving.policyVersion, 'end')
     return (this.end = endFrame(this.relay, cause, atUs, error, part))
   }
 
@@ -382,19 +389,9 @@ export class Exchange
     if (this.#closed) return
     this.#closed = true
     this.#deadlines.clear()
-    this.#hand(commitError)
+    if (this.taping?.gapped === true) this.#lane.counters.add('untaped')
+    if (this.taping !== undefined) this.serving.recorder?.onEnded(this.taping, commitError)
     // A slow reader has its answer only once the last of it is with the kernel.
     if (this.#res.writableFinished || this.#res.closed) this.#lane.onClosed(this)
-  }
-
-  /** Derive gets its place on the tape. */
-  #hand(commitError: Error | undefined): void {
-    const taping = this.taping
-    const { recorder } = this.serving
-    if (taping === undefined || recorder === undefined) return
-    if (taping.gapped) this.#lane.counters.add('untaped')
-    if (taping.lost) recorder.onVoid(taping.tail.seq)
-    else if (commitError === undefined) recorder.onTaped(taping.tail)
-    else recorder.onTapedLate(taping.tail)
   }
 }

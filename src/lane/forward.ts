@@ -44,6 +44,8 @@ export interface ForwardRequest {
   readonly bodyBytes: number
   /** `performance.now()` by which everything must be over; Infinity when there is no bound. */
   readonly untilMs: number
+  /** A try before this one is on the tape, so all of these are noted there. */
+  readonly isNoted?: boolean
 }
 
 /** Forwards one request. */
@@ -58,7 +60,7 @@ export class Forward implements AttemptOwner {
   #tries = 0
   #retriedFresh = false
   /** A try that failed is on the tape, so the one that ends it all must be too. */
-  #noted = false
+  #noted: boolean
   #retryAtMs = Infinity
   #headed = false
   #status: number | null = null
@@ -75,6 +77,7 @@ export class Forward implements AttemptOwner {
     this.#upstreams = upstreams
     this.#owner = owner
     this.#request = request
+    this.#noted = request.isNoted === true
   }
 
   /** Sends the request. */

@@ -12,6 +12,7 @@ import { apiKeyHeader, dropQueryKey, requestHeaders } from './headers.ts'
 import type { ForwardedHeaders } from './headers.ts'
 import { readBody } from './request-body.ts'
 import type { BodyOwner, BodyStream } from './request-body.ts'
+import { callOf } from '../transforms/request.ts'
 import { chooseBase, joinTarget, needsModel } from './route.ts'
 import type { Target } from './route.ts'
 import { recordsUnder, rulesFor } from './serving.ts'
@@ -85,7 +86,7 @@ export class Intake implements BodyOwner {
   target(first: Buffer): Target {
     const { config } = this.#serving
     const { session, target } = this.arrival
-    const base = chooseBase(config, session, first)
+    const base = chooseBase(config, session, first, this.#isChanged ? config.modelOverride : null)
     return joinTarget(base, config.upstreamApiKey === null ? target : dropQueryKey(target))
   }
 
@@ -133,7 +134,14 @@ export class Intake implements BodyOwner {
       replays(this.rules.mode) ||
       needsModel(config) ||
       config.maxAttempts > 1 ||
-      config.sessionSources.includes('body')
+      config.sessionSources.includes('body') ||
+      this.#isChanged
     )
+  }
+
+  /** Transforms look at its body. */
+  get #isChanged(): boolean {
+    if (this.#serving.transforms === undefined) return false
+    return callOf(this.arrival.method, this.arrival.path) !== undefined
   }
 }

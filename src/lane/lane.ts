@@ -8,6 +8,7 @@ import type { RolltapeConfig } from '../options.ts'
 import { BlockPool } from './taping.ts'
 import type { LaneContext, LaneLog } from './context.ts'
 import { Exchange } from './exchange.ts'
+import type { CertificateFiles } from './certificate.ts'
 import { openListener } from './listener.ts'
 import type { Listener } from './listener.ts'
 import type { Disk } from '../tape/disk.ts'
@@ -20,6 +21,7 @@ import { SessionSums } from '../trajectory/session-sums.ts'
 import type { SessionSum } from '../trajectory/session-sums.ts'
 import { countOf } from './ending.ts'
 import { Parts } from './parts.ts'
+import { Refusals } from './refusals.ts'
 import type { ServingOrder } from './parts.ts'
 import type { Serving } from './serving.ts'
 import { LoopGauge } from './state.ts'
@@ -93,6 +95,7 @@ export class Lane implements LaneContext {
   readonly log: LaneLog
   draining = false
   readonly admission: Admission
+  readonly refusals = new Refusals()
   readonly #parts: Parts
   readonly #live = new Set<Exchange>()
   readonly #random: () => number
@@ -139,6 +142,8 @@ export class Lane implements LaneContext {
         host: options.config.host,
         port: options.port,
         reusePort: options.reusePort,
+        tls: tlsOf(options.config),
+        log: options.log,
         isReady: () => !lane.draining,
         onRequest: (req, res) => {
           const exchange = new Exchange(lane, req, res)
@@ -352,4 +357,8 @@ export class Lane implements LaneContext {
     this.pacer.stop()
     await this.#parts.release(isFailed)
   }
+}
+
+function tlsOf({ tlsCert, tlsKey }: RolltapeConfig): CertificateFiles | undefined {
+  return tlsCert === null || tlsKey === null ? undefined : { cert: tlsCert, key: tlsKey }
 }

@@ -3,11 +3,16 @@
  * paths. What is neither health nor something HTTP refuses becomes an exchange.
  */
 import { createServer } from 'node:http'
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
+import type { Server as SecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { RolltapeError, errorText } from '../errors.ts'
 import { REQUEST_HEADERS_MAX, REQUEST_HEAD_BYTES_MAX } from '../limits.ts'
+import { readCertificate, watchCertificate } from './certificate.ts'
+import type { CertificateFiles } from './certificate.ts'
+import type { LaneLog } from './context.ts'
 import { errorAnswer } from './own-answer.ts'
 
 /** Idle client connections stay open longer than any client's own keep-alive. */
@@ -24,6 +29,9 @@ export interface ListenerOptions {
   readonly port: number
   /** Several listeners on one port. */
   readonly reusePort: boolean
+  /** Undefined: in clear. */
+  readonly tls: CertificateFiles | undefined
+  readonly log: LaneLog
   readonly onRequest: (req: IncomingMessage, res: ServerResponse) => void
   /** False while draining: `/readyz` fails. */
   readonly isReady: () => boolean
@@ -42,20 +50,11 @@ export interface Listener {
 
 /**
  * Opens a listener.
- * @throws RolltapeError `listen_failed`, naming the address and what to do.
+ * @throws RolltapeError `listen_failed`, naming the address and what to do; `bad_option` for a
+ *   certificate that cannot be used.
  */
 export async function openListener(options: ListenerOptions): Promise<Listener> {
-  const server = createServer({
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    headersTimeout: HEAD_MS_MAX,
-    requestTimeout: 0,
-    noDelay: true,
-    maxHeaderSize: REQUEST_HEAD_BYTES_MAX,
-    requireHostHeader: false,
-    // An offer of HTTP/2 may be left unanswered; other upgrades ask for what is not there.
-    shouldUpgradeCallback: (req) => req.headers.upgrade?.toLowerCase() !== 'h2c',
-    highWaterMark: 65_536,
-  })
+  const { server, unwatch } = serverFor(options)
   server.maxHeadersCount = REQUEST_HEADERS_MAX
   server.timeout = 0
   server.on('request', (req, res) => {
@@ -66,13 +65,42 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
   await listen(server, options)
   return {
     port: (server.address() as AddressInfo).port,
-    close: () => new Promise((resolve) => server.close(() => resolve())),
+    close: () => {
+      unwatch()
+      return new Promise((resolve) => server.close(() => resolve()))
+    },
     closeIdle: () => server.closeIdleConnections(),
     closeAll: () => server.closeAllConnections(),
   }
 }
 
-function listen(server: Server, { host, port, reusePort }: ListenerOptions): Promise<void> {
+const HTTP: ServerOptions = {
+  keepAliveTimeout: KEEP_ALIVE_MS,
+  headersTimeout: HEAD_MS_MAX,
+  requestTimeout: 0,
+  noDelay: true,
+  maxHeaderSize: REQUEST_HEAD_BYTES_MAX,
+  requireHostHeader: false,
+  // An offer of HTTP/2 may be left unanswered; other upgrades ask for what is not there.
+  shouldUpgradeCallback: (req) => req.headers.upgrade?.toLowerCase() !== 'h2c',
+  highWaterMark: 65_536,
+}
+
+/** The server, in clear or over TLS, and what ends the watch on its certificate. */
+function serverFor({ tls, log }: ListenerOptions): {
+  server: Server | SecureServer
+  unwatch: () => void
+} {
+  if (tls === undefined) return { server: createServer(HTTP), unwatch: () => undefined }
+  const server = createSecureServer({ ...HTTP, ...readCertificate(tls) })
+  const unwatch = watchCertificate(tls, log, (certificate) => server.setSecureContext(certificate))
+  return { server, unwatch }
+}
+
+function listen(
+  server: Server | SecureServer,
+  { host, port, reusePort }: ListenerOptions,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const hint =

@@ -2,6 +2,7 @@
  * The answers rolltape gives itself: an error in the shape that the client's protocol has for
  * errors, with `detail` for clients that read that key.
  */
+import type { ServerResponse } from 'node:http'
 import { RolltapeError, errorText } from '../errors.ts'
 
 /** Head and body of an answer of rolltape's own. */
@@ -51,7 +52,13 @@ function envelope(error: RolltapeError, status: number, message: string, path: s
   return { error: { message, type, code, param: null }, detail: message }
 }
 
-/** Why a new exchange is refused while the tape cannot be written. */
+/** Refuses a new exchange while the tape cannot be written: such answers are not recorded either. */
+export function sendUntaped(res: ServerResponse, failure: Error, path: string): void {
+  const { status, reason, flat, body } = errorAnswer(untaped(failure), path, false)
+  res.writeHead(status, reason, flat).end(body)
+}
+
+/** Why nothing is recorded while the tape cannot be written. */
 export function untaped(failure: Error): RolltapeError {
   return new RolltapeError(
     'tape_unavailable',

@@ -8,6 +8,7 @@ import type { Mode, OnMiss } from '../mode.ts'
 import { unpackConfig } from '../options.ts'
 import type { PackedConfig, RolltapeConfig } from '../options.ts'
 import type { SessionOverride } from '../options/overrides.ts'
+import { RequestTransforms } from '../transforms/request.ts'
 import { Player } from './player.ts'
 import type { LaneReplay } from './player.ts'
 import { Recorder } from './recorder.ts'
@@ -162,6 +163,7 @@ export class Parts {
       tagsJson: JSON.stringify(config.tags),
       rules: { mode, onMiss, endsLive, ...replayRules(config) },
       overrides,
+      transforms: RequestTransforms.from(config),
       policyVersion,
       recorder: records ? recorder : recording && this.#record(recording),
       player:

@@ -9,10 +9,13 @@ import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
 import { TapeWriter } from '../tape/writer.ts'
 import type { FrameTail } from '../tape/writer.ts'
+import type { Arrival, Decided } from './arrival.ts'
 import type { LaneLog } from './context.ts'
 import { DeriveQueue } from './derive-queue.ts'
 import { untaped } from './own-answer.ts'
 import type { LaneTape } from './state.ts'
+import { Taping } from './taping.ts'
+import type { BlockPool } from './taping.ts'
 
 /** The recording a lane writes to. */
 export interface LaneRecording {
@@ -170,6 +173,20 @@ export class Recorder {
         else this.onTaped(tail)
       },
     })
+  }
+
+  /** Begins an exchange on the tape. */
+  begin(blocks: BlockPool, arrival: Arrival, decided: Decided): Taping {
+    const taping = new Taping(this.writer, blocks, arrival.number())
+    taping.begin(arrival.begin(decided), arrival.requiresTokens)
+    return taping
+  }
+
+  /** An exchange is over: derive gets its place on the tape, now or when the disk takes it again. */
+  onEnded({ lost, tail }: Taping, commitError: Error | undefined): void {
+    if (lost) this.onVoid(tail.seq)
+    else if (commitError === undefined) this.onTaped(tail)
+    else this.onTapedLate(tail)
   }
 
   /** An exchange of this number will never be on the tape. */

@@ -13,6 +13,8 @@ import type { Socket } from 'node:net'
 import { FLAG_INTERIM, FLAG_OWN } from '../tape/format.ts'
 import type { EndFrame } from '../tape/exchange.ts'
 import type { CommitWaiter } from '../tape/commit-queue.ts'
+import type { AnswerStrip } from '../transforms/strip-answer.ts'
+import { endsEvent, framed, lastBytes, pairs, withoutTrailer, writeLong } from './framing.ts'
 import { headerValue, redactHeaders } from './headers.ts'
 import { MarkScanner, markSetOf } from './mark.ts'
 import type { Taping } from './taping.ts'
@@ -31,6 +33,16 @@ export interface RelayOwner {
   onCommitFailed(error: Error): void
 }
 
+/** What is known with an answer's head. */
+export interface HeadOptions {
+  /** rolltape made the answer itself. */
+  readonly own: boolean
+  /** The request's path. */
+  readonly path: string
+  /** Given when the client gets less than comes. */
+  readonly strip?: AnswerStrip | undefined
+}
+
 const FINISH = Symbol('the end of the answer')
 const CUT = Symbol('the place where the answer broke off')
 /**
@@ -38,7 +50,6 @@ const CUT = Symbol('the place where the answer broke off')
  * it as UTF-8, which changes every byte beyond ASCII.
  */
 const NOTHING = Buffer.alloc(0)
-const CRLF = Buffer.from('\r\n')
 const HEARTBEAT = Buffer.from(': heartbeat\n\n')
 /** Above this a chunk is written as it is, between its framing, instead of being copied. */
 const COPY_BYTES_MAX = 16_384
@@ -80,6 +91,9 @@ export class Relay implements CommitWaiter {
   #commits: number[] = []
   #ended = false
   #draining = false
+  #strip: AnswerStrip | undefined
+  /** Writes the head that waits for its body to be stripped. */
+  #openLater: (() => void) | undefined
 
   constructor(
     owner: RelayOwner,
@@ -121,24 +135,16 @@ export class Relay implements CommitWaiter {
   }
 
   /**
-   * Takes the final head. `flat` is without hop-by-hop fields.
+   * Takes the final head. `flat` is without hop-by-hop fields; `strip` makes what comes after it into
+   * what the client gets, and may hold the head back until it knows how long that is.
    * @throws when node refuses the head (control characters in it).
    */
-  head(
-    atUs: number,
-    status: number,
-    reason: string,
-    flat: string[],
-    options: { own: boolean; path: string },
-  ): void {
-    const length = headerValue(flat, 'content-length')
-    this.#bodyless = this.#req.method === 'HEAD' || status === 204 || status === 304
-    if (!this.#bodyless && length !== undefined) this.#lengthLeft = Number(length)
-    if (this.#lengthLeft === 0) this.#bodyless = true
-    this.#chunked = !this.#bodyless && length === undefined && this.#req.httpVersionMinor >= 1
-    this.#chooseHold(flat, options.path)
-    this.#res.sendDate = false
-    this.#res.writeHead(status, reason, this.#chunked ? flat : withoutTrailer(flat))
+  head(atUs: number, status: number, reason: string, flat: string[], options: HeadOptions): void {
+    this.#strip = options.strip
+    const open = (): void =>
+      this.#open(status, reason, options.strip?.headers(flat) ?? flat, options)
+    if (options.strip?.holdsHead === true) this.#openLater = open
+    else open()
     this.hasHead = true
     const flags = options.own ? FLAG_OWN : 0
     this.#taping?.head(atUs, status, reason, redactHeaders(flat), flags)
@@ -150,17 +156,23 @@ export class Relay implements CommitWaiter {
     this.receivedBytes += chunk.length
     const taping = this.#taping
     taping?.chunk(chunk, atUs)
-    if (this.#needsHold(chunk)) {
-      this.#hold(chunk)
-      // The last bytes of a Content-Length are followed by the end in the same turn.
-      if (this.#lengthLeft !== 0) this.#commit()
-    } else {
-      this.#send(chunk)
-    }
+    this.#pass(this.#strip === undefined ? chunk : this.#strip.push(chunk))
     if (taping?.gapped === true && this.#onTapeFailure === 'refuse') {
       return this.#owner.onCommitFailed(new Error('the tape takes no more of it'))
     }
     if (taping?.congested) this.#waitForDisk(taping)
+  }
+
+  /**
+   * The upstream has ended: what was held back to be stripped goes on. To be said before the end.
+   * @throws as {@link head}, where it was held.
+   */
+  complete(): void {
+    const strip = this.#strip
+    if (strip === undefined) return
+    const rest = strip.end()
+    this.#openHeld()
+    this.#pass(rest)
   }
 
   /** Writes an SSE comment, when the stream stands between two events. */
@@ -186,7 +198,7 @@ export class Relay implements CommitWaiter {
 
   /**
    * The answer broke off: END goes to the tape and the client's socket is destroyed, once what is
-   * held has gone out.
+   * held has gone out. A head that still waits for its body never goes.
    */
   cut(frame: EndFrame): void {
     this.#taping?.end(frame)
@@ -232,9 +244,39 @@ export class Relay implements CommitWaiter {
 
   /** Puts the head on the wire, unless it will go with a held body. */
   flushHead(): void {
-    if (this.#headFlushed || this.#gone || this.#held.length > 0) return
+    if (this.#headFlushed || this.#gone || this.#held.length > 0 || this.#openLater) return
     this.#headFlushed = true
     this.#res.write(NOTHING)
+  }
+
+  #open(status: number, reason: string, flat: string[], { path }: HeadOptions): void {
+    const length = headerValue(flat, 'content-length')
+    this.#bodyless = this.#req.method === 'HEAD' || status === 204 || status === 304
+    if (!this.#bodyless && length !== undefined) this.#lengthLeft = Number(length)
+    if (this.#lengthLeft === 0) this.#bodyless = true
+    this.#chunked = !this.#bodyless && length === undefined && this.#req.httpVersionMinor >= 1
+    this.#chooseHold(flat, path)
+    this.#res.sendDate = false
+    this.#res.writeHead(status, reason, this.#chunked ? flat : withoutTrailer(flat))
+  }
+
+  #openHeld(): void {
+    const open = this.#openLater
+    this.#openLater = undefined
+    if (!this.#gone) open?.()
+  }
+
+  /** Sends what the client gets, or holds it. */
+  #pass(chunk: Buffer): void {
+    if (chunk.length === 0) return
+    if (this.#openLater !== undefined) this.#openHeld()
+    if (this.#needsHold(chunk)) {
+      this.#hold(chunk)
+      // The last bytes of a Content-Length are followed by the end in the same turn.
+      if (this.#lengthLeft !== 0) this.#commit()
+    } else {
+      this.#send(chunk)
+    }
   }
 
   #chooseHold(flat: readonly string[], path: string): void {
@@ -334,49 +376,6 @@ export class Relay implements CommitWaiter {
   }
 }
 
-/** The last four bytes of what was sent, over however many chunks. */
-function lastBytes(before: Buffer | undefined, chunk: Buffer): Buffer {
-  if (before === undefined || chunk.length > 3) return chunk.subarray(-4)
-  return Buffer.concat([before, chunk]).subarray(-4)
-}
-
 function flushHead(relay: Relay): void {
   relay.flushHead()
-}
-
-/** One HTTP/1.1 chunk in one buffer. */
-function framed(chunk: Buffer): Buffer {
-  const size = chunk.length.toString(16)
-  const out = Buffer.allocUnsafe(size.length + chunk.length + 4)
-  let at = out.write(size, 'latin1')
-  out[at++] = 13
-  out[at++] = 10
-  at += chunk.copy(out, at)
-  out[at++] = 13
-  out[at] = 10
-  return out
-}
-
-function writeLong(socket: Socket, chunk: Buffer): boolean {
-  socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1')
-  socket.write(chunk)
-  return socket.write(CRLF)
-}
-
-/** True after a blank line: LF LF, CR CR, CRLF CRLF or a mix. */
-function endsEvent(tail: Buffer): boolean {
-  const text = tail.toString('latin1')
-  return /(?:\n|\r(?!\n))(?:\r\n|\n|\r)$/.test(text) || text.endsWith('\r\n\r\n')
-}
-
-/** Node refuses a Trailer field on an answer that it does not send in chunks. */
-function withoutTrailer(flat: string[]): string[] {
-  if (headerValue(flat, 'trailer') === undefined) return flat
-  return flat.filter((_part, i) => flat[i - (i % 2)]?.toLowerCase() !== 'trailer')
-}
-
-function pairs(flat: readonly string[]): [string, string][] {
-  const out: [string, string][] = []
-  for (let i = 0; i + 1 < flat.length; i += 2) out.push([flat[i] ?? '', flat[i + 1] ?? ''])
-  return out
 }

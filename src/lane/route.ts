@@ -29,12 +29,18 @@ export function needsModel(routes: Routes): boolean {
 
 /**
  * Chooses the upstream: `proxyBaseUrl` for every model, else the model's rule, else `default`.
- * With several base URLs a session always gets the same one.
+ * With several base URLs a session always gets the same one. `modelOverride` is the model that
+ * is asked for, whatever the body says.
  *
  * @throws RolltapeError `bad_model` when a rule needs a model that the body does not name,
  *   `no_route` when no rule fits.
  */
-export function chooseBase(routes: Routes, session: string, body: Buffer | undefined): string {
+export function chooseBase(
+  routes: Routes,
+  session: string,
+  body: Buffer | undefined,
+  modelOverride: string | null = null,
+): string {
   const [first, ...others] = routes.proxyBaseUrl
   if (first !== undefined) {
     return others.length === 0 ? first : rendezvous(routes.proxyBaseUrl, session)
@@ -42,7 +48,8 @@ export function chooseBase(routes: Routes, session: string, body: Buffer | undef
   const fallback = routes.proxyRules.get('default')
   const onlyDefault = fallback !== undefined && routes.proxyRules.size === 1
   if (onlyDefault) return fallback
-  const model = body === undefined || body.length === 0 ? undefined : topLevelString(body, 'model')
+  const isEmpty = body === undefined || body.length === 0
+  const model = modelOverride ?? (isEmpty ? undefined : topLevelString(body, 'model'))
   if (model === null) {
     throw new RolltapeError(
       'bad_model',

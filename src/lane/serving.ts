@@ -10,6 +10,7 @@ import type { RolltapeConfig } from '../options.ts'
 import type { SessionOverride } from '../options/overrides.ts'
 import { parsePace } from '../replay/pace.ts'
 import type { Pace } from '../replay/pace.ts'
+import type { RequestTransforms } from '../transforms/request.ts'
 import { headerValue } from './headers.ts'
 import type { Player } from './player.ts'
 import type { Recorder } from './recorder.ts'
@@ -38,6 +39,8 @@ export interface Serving {
   /** How sessions are served that have nothing of their own. */
   readonly rules: Rules
   readonly overrides: ReadonlyMap<string, SessionOverride>
+  /** What requests are changed by; undefined when none is. */
+  readonly transforms: RequestTransforms | undefined
   /** Stamped on requests as they go to an upstream; empty when none was told. */
   readonly policyVersion: string
   /** Undefined when nothing is recorded. */

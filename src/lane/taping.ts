@@ -7,15 +7,20 @@
  * as one can be written.
  */
 import { BLOCK_BYTES, BLOCKS_FREE_MAX } from '../limits.ts'
-import type { AttemptFrame, EndFrame, MatchFrame } from '../tape/exchange.ts'
+import type { AttemptFrame, EndFrame, MatchFrame, SentFrame } from '../tape/exchange.ts'
 import {
   CHUNK_HEADER_BYTES,
   CHUNKS_HEADER_BYTES,
+  FLAG_AT_END,
+  FLAG_AT_HEAD,
+  FLAG_REQUIRES_TOKENS,
+  FLAG_SAME_BODY,
   KIND,
   formatBegin,
   formatEnd,
   formatHead,
   formatJson,
+  formatSent,
   formatTrailers,
 } from '../tape/format.ts'
 import type { BeginFields, Kind } from '../tape/format.ts'
@@ -54,6 +59,7 @@ export class Taping {
   #block: Buffer | undefined
   #blockTo = 0
   #lastUs = 0
+  #policyVersion = ''
 
   constructor(writer: TapeWriter, blocks: BlockPool, seq: number) {
     this.#writer = writer
@@ -71,12 +77,26 @@ export class Taping {
     return this.#writer.congested
   }
 
-  begin(fields: BeginFields): void {
-    this.lost = !this.#writer.append(this.tail, KIND.begin, 0, formatBegin(fields))
+  /** `requiresTokens`: a record that lacks some is to say so. */
+  begin(fields: BeginFields, requiresTokens = false): void {
+    this.#policyVersion = fields.policyVersion
+    const flags = requiresTokens ? FLAG_REQUIRES_TOKENS : 0
+    this.lost = !this.#writer.append(this.tail, KIND.begin, flags, formatBegin(fields))
   }
 
   request(bytes: Buffer): void {
     if (bytes.length > 0) this.#put(KIND.request, 0, bytes)
+  }
+
+  sent(frame: SentFrame): void {
+    this.#put(KIND.sent, frame.body === undefined ? FLAG_SAME_BODY : 0, formatSent(frame))
+  }
+
+  /** The version at the answer's head, or its end; told where it is another than at dispatch. */
+  policy(version: string, at: 'head' | 'end'): void {
+    if (version === this.#policyVersion) return
+    this.flush()
+    this.#put(KIND.policy, at === 'head' ? FLAG_AT_HEAD : FLAG_AT_END, Buffer.from(version))
   }
 
   attempt(frame: AttemptFrame): void {

@@ -5,7 +5,7 @@
 import { lookup as resolve } from 'node:dns'
 import type { LookupAddress, LookupOptions } from 'node:dns'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import type { LookupFunction } from 'node:net'
+import type { LookupFunction, Socket } from 'node:net'
 import { buildConnector } from 'undici'
 import type { Client, Dispatcher, Pool } from 'undici'
 import { DNS_TTL_MS, RESPONSE_HEAD_BYTES_MAX } from '../limits.ts'
@@ -16,8 +16,9 @@ const KEEP_ALIVE_MS = 4_000
 const SEND_HEADERS = 'undici:client:sendHeaders'
 const used = new WeakSet<object>()
 
-/** Somebody who wants to know whether its request went out on a socket used before. */
+/** Somebody who wants to know which socket its request went out on, and whether it was used before. */
 export interface SocketWatcher {
+  socket: Socket | undefined
   socketReused: boolean
 }
 
@@ -31,8 +32,9 @@ export class Upstreams {
   readonly #options: Pool.Options
   #starting: SocketWatcher | undefined
   readonly #onSend = (message: unknown): void => {
-    const { socket } = message as { socket: object }
+    const { socket } = message as { socket: Socket }
     if (this.#starting !== undefined) {
+      this.#starting.socket = socket
       this.#starting.socketReused = used.has(socket)
       this.#starting = undefined
     }

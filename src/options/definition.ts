@@ -6,6 +6,7 @@ export const GROUPS = {
   where: 'Where it listens',
   control: 'Control',
   upstream: 'Upstream',
+  capture: 'Transforms and token capture',
   recording: 'Recording',
   replay: 'Replay',
   sessions: 'Sessions',

@@ -23,6 +23,7 @@ import {
 import { LANES_MAX } from '../limits.ts'
 import { CONTROL_OPTIONS } from './control-definitions.ts'
 import { REPLAY_OPTIONS } from './replay-definitions.ts'
+import { TRANSFORM_OPTIONS } from './transform-definitions.ts'
 import type { OptionDefinition } from './definition.ts'
 
 /** The table. Order is the order of help and README. */
@@ -47,6 +48,22 @@ export const OPTIONS = {
     group: 'where',
     help: 'listen on a host that is not loopback although clients need no key',
     why: 'whoever reaches the port can use the upstream with its key',
+  },
+  tlsCert: {
+    kind: text('file.pem', 'rolltape.pem'),
+    default: null,
+    shown: 'none',
+    group: 'where',
+    help: 'certificate chain that clients are served with',
+    why: 'bodies and keys cross a network in clear without it; a renewed file is taken up',
+  },
+  tlsKey: {
+    kind: text('file.pem', 'rolltape-key.pem'),
+    default: null,
+    shown: 'none',
+    group: 'where',
+    help: 'key of that certificate',
+    why: 'given together with the certificate',
   },
   ...CONTROL_OPTIONS,
   proxyBaseUrl: {
@@ -155,6 +172,7 @@ export const OPTIONS = {
     help: 'largest request body taken; a larger one gets 413',
     why: 'bounds what one request may hold in memory',
   },
+  ...TRANSFORM_OPTIONS,
   mode: {
     kind: choice(['passthrough', 'record', 'replay', 'hybrid', 'verify'], 'record'),
     default: null,

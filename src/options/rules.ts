@@ -50,6 +50,12 @@ LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4')
 LOOPBACK.addAddress('::1', 'ipv6')
 
 function checkBind(values: OptionValues): void {
+  if ((values.tlsCert === null) !== (values.tlsKey === null)) {
+    const [given, missing] = values.tlsCert === null ? ['tls_key', 'cert'] : ['tls_cert', 'key']
+    throw new RolltapeError('bad_option', `${given} is given without its other half`, {
+      hint: `give --tls-${missing} (tls_${missing}) too`,
+    })
+  }
   if (values.insecureBind || isLoopback(values.host)) return
   throw new RolltapeError(
     'bad_option',

@@ -3,6 +3,7 @@
  * handed over in one piece of memory with the places of its chunks in it.
  */
 import type { TapedExchange, TapePosition } from '../tape/exchange.ts'
+import { clientSide } from '../trajectory/client-side.ts'
 import { REDACTION } from '../lane/headers.ts'
 import type { IgnoreRules } from './canonical.ts'
 import type { ExplainTask } from './explain-task.ts'
@@ -81,15 +82,12 @@ export function withRecordedHead(answer: PlayedAnswer, { head }: TapedExchange):
   return { ...answer, head: { ...answer.head, reason: head.reason, flat } }
 }
 
-/** An answer off the tape as it was; a text says why there is none. */
-export function tapedAnswer({
-  interim,
-  head,
-  chunks,
-  trailers,
-  end,
-}: TapedExchange): PlayedAnswer | string {
+/** An answer off the tape as its client got it; a text says why there is none. */
+export function tapedAnswer(exchange: TapedExchange): PlayedAnswer | string {
+  const { interim, head, chunks: all, trailers, end } = clientSide(exchange).exchange
   if (head === undefined) return 'it ended before it had an answer'
+  // Of what a client got nothing of, nothing is played: an empty chunk would end the body.
+  const chunks = all.filter((chunk) => chunk.bytes.length > 0)
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes.length, 0)
   const body = Buffer.allocUnsafeSlow(bytes)
   const lengths = new Uint32Array(chunks.length)

@@ -7,6 +7,7 @@
  */
 
 import type { Mode } from '../mode.ts'
+import type { StripSpec, Transform } from '../transforms/transform.ts'
 
 /** Header name and value as sent, case and order and duplicates kept. */
 export type HeaderPair = readonly [name: string, value: string]
@@ -56,6 +57,26 @@ export interface BeginFrame {
   readonly mode: Mode
   readonly generation: number
   readonly policyVersion: string
+  /** What the client called its group of samples; absent when it named none. */
+  readonly group?: string
+  /** Given when tokens are to be there: a record that lacks some is flagged. */
+  readonly requiresTokens?: true
+}
+
+/** SENT: what really went upstream, and what of the answer is not the client's. */
+export interface SentFrame {
+  readonly transforms: readonly Transform[]
+  /** Given when the client's answer is the upstream's less something. */
+  readonly strip?: StripSpec
+  /** The body; undefined when it is the client's own. */
+  readonly body?: Buffer
+}
+
+/** POLICY: versions of the policy other than the one at dispatch. */
+export interface PolicyFrames {
+  /** When the answer's head came. */
+  readonly firstByte?: string
+  readonly end?: string
 }
 
 /** ATTEMPT: one try at the upstream that did not become the answer, or the one that did. */
@@ -68,7 +89,7 @@ export interface AttemptFrame {
   readonly durationMs: number
 }
 
-/** HEAD: a response head as the client got it. */
+/** HEAD: a response head as the client got it; where the answer was stripped, as it came. */
 export interface HeadFrame {
   readonly status: number
   readonly reason: string
@@ -91,7 +112,7 @@ export interface EndFrame {
   readonly cause: CloseCause
   /** Body bytes received from the upstream, as sent (before any decoding). */
   readonly bytesReceived: number
-  /** Of those, body bytes handed to the client. */
+  /** Of those, body bytes handed to the client; where the answer was stripped, of what was left. */
   readonly bytesForwarded: number
   /** µs since the request's arrival. */
   readonly atUs: number
@@ -140,6 +161,10 @@ export interface TapedExchange {
   readonly begin: BeginFrame
   /** Request body, whole, as the client sent it. */
   readonly requestBody: Buffer
+  /** Given where transforms had something to say. */
+  readonly sent?: SentFrame
+  /** Given where the policy changed meanwhile. */
+  readonly policy?: PolicyFrames
   /** Given in mode `verify` only. */
   readonly match?: MatchFrame
   readonly attempts: readonly AttemptFrame[]

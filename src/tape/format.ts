@@ -22,6 +22,7 @@ import type {
   HeaderPair,
   HeadFrame,
   MatchFrame,
+  SentFrame,
 } from './exchange.ts'
 
 /** First eight bytes of a segment. */
@@ -53,6 +54,7 @@ export const KIND = {
   end: 8,
   gap: 9,
   match: 10,
+  policy: 11,
 } as const
 
 /** One of the numbers in {@link KIND}. */
@@ -62,6 +64,14 @@ export type Kind = (typeof KIND)[keyof typeof KIND]
 export const FLAG_INTERIM = 1
 /** Flag of a HEAD frame: rolltape made this answer itself. */
 export const FLAG_OWN = 2
+/** Flag of a BEGIN frame: tokens are to be there. */
+export const FLAG_REQUIRES_TOKENS = 1
+/** Flag of a SENT frame: the body is the client's own, so none is given. */
+export const FLAG_SAME_BODY = 1
+/** Flag of a POLICY frame: the version when the answer's head came. */
+export const FLAG_AT_HEAD = 1
+/** Flag of a POLICY frame: the version when the answer ended. */
+export const FLAG_AT_END = 2
 
 const CAUSES: readonly CloseCause[] = [
   'upstream_end',
@@ -170,7 +180,7 @@ export function readFrameHeader(bytes: Buffer, at: number): FrameHeader | undefi
 }
 
 /** What BEGIN stores; the id follows from the recording and the exchange number. */
-export type BeginFields = Omit<BeginFrame, 'id' | 'seq' | 'headers' | 'tags'> & {
+export type BeginFields = Omit<BeginFrame, 'id' | 'seq' | 'headers' | 'tags' | 'requiresTokens'> & {
   /** Header names and values in turn, as in `IncomingMessage.rawHeaders`, redacted. */
   readonly rawHeaders: readonly string[]
   /** The labels as JSON text of one object. */
@@ -192,6 +202,7 @@ export function formatBegin(begin: BeginFields): Buffer {
     begin.upstream,
     begin.policyVersion,
     begin.tagsJson,
+    ...(begin.group === undefined ? [] : [begin.group]),
   ].join('\n')
   const textBytes = Buffer.byteLength(text)
   const headers = begin.rawHeaders.join('\n')
@@ -207,11 +218,17 @@ export function formatBegin(begin: BeginFields): Buffer {
 }
 
 /** Reads a BEGIN payload. */
-export function parseBegin(payload: Buffer, recordingId: string, seq: number): BeginFrame {
+export function parseBegin(
+  payload: Buffer,
+  recordingId: string,
+  seq: number,
+  flags = 0,
+): BeginFrame {
   const textEnd = 24 + payload.readUInt32LE(20)
   const lines = payload.toString('utf8', 24, textEnd).split('\n')
   const [session = '', run = '', method = '', httpVersion = '', target = ''] = lines
-  const [forwardedTarget = '', upstream = '', policyVersion = '', tags = '{}'] = lines.slice(5)
+  const [forwardedTarget = '', upstream = '', policyVersion = ''] = lines.slice(5)
+  const [tags = '{}', group] = lines.slice(8)
   return {
     id: `${recordingId}-${seq}`,
     seq,
@@ -229,7 +246,26 @@ export function parseBegin(payload: Buffer, recordingId: string, seq: number): B
     mode: MODES[payload[16] ?? 0] ?? 'record',
     generation: payload.readUInt32LE(12),
     policyVersion,
+    ...(group === undefined ? {} : { group }),
+    ...((flags & FLAG_REQUIRES_TOKENS) === 0 ? {} : { requiresTokens: true }),
   }
+}
+
+/** SENT: length of the JSON u32 | JSON with transforms and strip | body, unless it is the client's. */
+export function formatSent({ body, ...said }: SentFrame): Buffer {
+  const json = Buffer.from(JSON.stringify(said))
+  const out = Buffer.allocUnsafe(4 + json.length + (body?.length ?? 0))
+  out.writeUInt32LE(json.length, 0)
+  json.copy(out, 4)
+  body?.copy(out, 4 + json.length)
+  return out
+}
+
+/** Reads a SENT payload. */
+export function parseSent(payload: Buffer, flags: number): SentFrame {
+  const end = 4 + payload.readUInt32LE(0)
+  const said = JSON.parse(payload.toString('utf8', 4, end)) as Omit<SentFrame, 'body'>
+  return (flags & FLAG_SAME_BODY) === 0 ? { ...said, body: payload.subarray(end) } : said
 }
 
 /** HEAD: time f64 | status u16 | reason and header lines (Latin-1). `own` travels as a flag. */

@@ -33,6 +33,14 @@ export function takeLock(folder: string, disk: Disk): () => void {
   return take(`${folder}/lock`, disk)
 }
 
+/** Why somebody may be recording into a tape folder right now; undefined when nobody is. */
+export function recordedNow(folder: string, disk: Disk): string | undefined {
+  const text = readText(`${folder}/lock`, disk)
+  if (text === undefined) return undefined
+  const holder = parseHolder(text)
+  return holder === undefined ? 'its lock cannot be read' : heldBecause(holder)
+}
+
 function take(path: string, disk: Disk): () => void {
   for (let tries = 0; ; tries++) {
     try {

@@ -11,34 +11,17 @@ import { crc32 } from 'node:zlib'
 import { RolltapeError } from '../errors.ts'
 import type { Disk } from './disk.ts'
 import { realDisk } from './disk.ts'
-import type {
-  AttemptFrame,
-  BeginFrame,
-  Chunk,
-  EndFrame,
-  GapFrame,
-  HeaderPair,
-  HeadFrame,
-  MatchFrame,
-  TapedExchange,
-  TapePosition,
-} from './exchange.ts'
+import { ExchangeParts } from './exchange-parts.ts'
+import type { TapedExchange, TapePosition } from './exchange.ts'
 import {
-  FLAG_INTERIM,
   FORMAT_VERSION,
   FRAME_HEADER_BYTES,
   FRAME_MAGIC,
   FRAME_OVERHEAD_BYTES,
   KIND,
   formatJson,
-  parseBegin,
-  parseChunks,
-  parseEnd,
-  parseHead,
-  parseJson,
   parseSegmentHeader,
   parseSegmentName,
-  parseTrailers,
   readFrameHeader,
   segmentName,
 } from './format.ts'
@@ -253,7 +236,7 @@ export class TapeFolder {
     if (lane === undefined) {
       throw new RolltapeError('not_found', `"${position.segment}" is no segment's name`)
     }
-    const parts = emptyParts()
+    const parts = new ExchangeParts()
     let { segment, offset } = position
     let seq: number | undefined
     for (;;) {
@@ -264,8 +247,8 @@ export class TapeFolder {
         throw this.#corrupt(segment, `no sound frame${whose} at offset ${offset}`)
       }
       ;({ seq } = frame)
-      take(parts, frame, file.header.recordingId)
-      if (frame.kind === KIND.begin) return assemble(parts, position)
+      parts.take(frame, file.header.recordingId)
+      if (frame.kind === KIND.begin) return parts.assemble(position)
       if (frame.previousSegment === 0) {
         throw this.#corrupt(segment, `exchange ${seq} has no BEGIN before offset ${offset}`)
       }
@@ -295,92 +278,12 @@ export function readExchange(folder: string, position: TapePosition): TapedExcha
   }
 }
 
-interface Parts {
-  begin: BeginFrame | undefined
-  end: EndFrame | undefined
-  head: HeadFrame | undefined
-  interim: HeadFrame[]
-  request: Buffer[]
-  chunks: Chunk[][]
-  attempts: AttemptFrame[]
-  gaps: GapFrame[]
-  trailers: HeaderPair[]
-  match: MatchFrame | undefined
-}
-
-function emptyParts(): Parts {
-  return {
-    begin: undefined,
-    end: undefined,
-    head: undefined,
-    interim: [],
-    request: [],
-    chunks: [],
-    attempts: [],
-    gaps: [],
-    trailers: [],
-    match: undefined,
-  }
-}
-
 /** A frame that an exchange can be told without, read as a gap because its payload is damaged. */
 function lostPiece(file: SegmentFile, offset: number): WalkedFrame | undefined {
   const bare = file.frame(offset, false)
   if (bare === undefined || NEEDED.has(bare.kind)) return undefined
   const gap = { bytes: bare.payloadBytes, reason: 'damaged on the tape' }
   return { ...bare, kind: KIND.gap, payload: formatJson(gap) }
-}
-
-/** Takes one frame, met from the last to the first; payloads are copied out of the window. */
-function take(parts: Parts, frame: WalkedFrame, recordingId: string): void {
-  const payload = Buffer.from(frame.payload ?? Buffer.alloc(0))
-  switch (frame.kind) {
-    case KIND.begin:
-      parts.begin = parseBegin(payload, recordingId, frame.seq)
-      break
-    case KIND.request:
-      parts.request.push(payload)
-      break
-    case KIND.attempt:
-      parts.attempts.push(parseJson<AttemptFrame>(payload))
-      break
-    case KIND.head:
-      if (frame.flags & FLAG_INTERIM) parts.interim.push(parseHead(payload, frame.flags))
-      else parts.head = parseHead(payload, frame.flags)
-      break
-    case KIND.chunks:
-      parts.chunks.push(parseChunks(payload))
-      break
-    case KIND.trailers:
-      parts.trailers = parseTrailers(payload)
-      break
-    case KIND.gap:
-      parts.gaps.push(parseJson<GapFrame>(payload))
-      break
-    case KIND.match:
-      parts.match = parseJson<MatchFrame>(payload)
-      break
-    case KIND.end:
-      // The last one counts: a second END says that the first could not be kept.
-      parts.end ??= parseEnd(payload)
-      break
-  }
-}
-
-function assemble(parts: Parts, position: TapePosition): TapedExchange {
-  return {
-    begin: parts.begin as BeginFrame,
-    requestBody: Buffer.concat(parts.request.reverse()),
-    attempts: parts.attempts.reverse(),
-    interim: parts.interim.reverse(),
-    head: parts.head,
-    chunks: parts.chunks.reverse().flat(),
-    trailers: parts.trailers,
-    gaps: parts.gaps.reverse(),
-    end: parts.end,
-    position,
-    ...(parts.match && { match: parts.match }),
-  }
 }
 
 function segmentTrouble(path: string, version: number | undefined): string {

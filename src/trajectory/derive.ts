@@ -9,7 +9,7 @@
 import { hash } from 'node:crypto'
 import type { TapedExchange } from '../tape/exchange.ts'
 import { errorText } from '../errors.ts'
-import { isObject, parseJson, textAt } from '../wire/json.ts'
+import { isObject, parseJson, textAt, type JsonObject } from '../wire/json.ts'
 import { memberText } from '../wire/json-span.ts'
 import { geminiTarget, protocolOf, withoutSession } from '../wire/protocol.ts'
 import { normalizeUsage, type UsageReading } from '../wire/usage.ts'
@@ -26,6 +26,8 @@ import { readJsonBody, type JsonBody } from './body.ts'
 import { contentEncodings, decodeBody } from './decode.ts'
 import { errorOf } from './failure.ts'
 import { attemptsOf } from './attempts.ts'
+import { lacksTokens, recordedTokens, transformsOf } from './captured-tokens.ts'
+import { clientSide } from './client-side.ts'
 import { formatLine, RawJson } from './line.ts'
 import { conclude, type Conclusion } from './outcome.ts'
 import type { Json } from '../replay/canonical.ts'
@@ -37,6 +39,7 @@ import {
   type RecordFlag,
   type Verification,
 } from './record.ts'
+import { clientRetryOf, policyOf } from './stamps.ts'
 import { timesOf } from './timings.ts'
 
 /** What counting and indexing need of a record, without its request and response. */
@@ -61,20 +64,35 @@ export function deriveRecord(
   compare?: Compare,
 ): DerivedRecord {
   const request = attempt(() => readRequest(exchange), emptyRequest(exchange))
-  const bytes = bytesOf(exchange)
+  const side = attempt(() => clientSide(exchange), { exchange, skipped: null })
+  const seen = side.value.exchange
+  const bytes = bytesOf(seen)
   const { protocol, stream } = request.value
-  const answer = attempt(() => readAnswer(exchange, protocol, stream, bytes, limits), NO_ANSWER)
-  const failure = request.failure ?? answer.failure
+  const read = (of: TapedExchange, its: AnswerBytes): Answer =>
+    readAnswer(of, protocol, stream, its, limits)
+  const answer = attempt(() => {
+    const client = read(seen, bytes)
+    // What the client did not get is what tokens are told by.
+    return seen === exchange ? client : withTokensOf(client, read(exchange, bytesOf(exchange)))
+  }, NO_ANSWER)
+  const failure = request.failure ?? side.failure ?? answer.failure
+  const { skipped } = side.value
   try {
-    return assemble(exchange, request.value, answer.value, bytes, failure, compare)
+    return assemble(seen, request.value, answer.value, bytes, { failure, skipped }, compare)
   } catch (error) {
-    return assemble(exchange, emptyRequest(exchange), NO_ANSWER, bytes, errorText(error))
+    const why = { failure: errorText(error), skipped }
+    return assemble(exchange, emptyRequest(exchange), NO_ANSWER, bytes, why)
   }
+}
+
+function withTokensOf(client: Answer, { tokens, usage, engineVersion }: Answer): Answer {
+  return { ...client, tokens, usage, engineVersion }
 }
 
 /** The record of an exchange that could not be derived: what the tape says, nothing read of it. */
 export function bareRecord(exchange: TapedExchange, reason: string): DerivedRecord {
-  return assemble(exchange, emptyRequest(exchange), NO_ANSWER, bytesOf(exchange), reason)
+  const why = { failure: reason, skipped: null }
+  return assemble(exchange, emptyRequest(exchange), NO_ANSWER, bytesOf(exchange), why)
 }
 
 /** What the request said about itself. */
@@ -106,6 +124,10 @@ function readRequest({ begin, requestBody }: TapedExchange): Request {
   }
 }
 
+function fieldsOf({ body }: Request): JsonObject {
+  return isObject(body?.value) ? body.value : {}
+}
+
 function valueOf(text: string, key: string): unknown {
   const value = memberText(text, key)
   try {
@@ -133,10 +155,12 @@ function assemble(
   request: Request,
   answer: Answer,
   bytes: AnswerBytes,
-  failure: string | null,
+  { failure, skipped }: { readonly failure: string | null; readonly skipped: string | null },
   compare?: Compare,
 ): DerivedRecord {
   const { begin, head, end } = exchange
+  const transforms = transformsOf(exchange, skipped)
+  const clientRetry = clientRetryOf(begin)
   const conclusion = conclude(exchange, request.protocol, answer, bytes)
   const error =
     failure === null ? errorOf(exchange, answer, conclusion) : `derive_failed: ${failure}`
@@ -167,17 +191,15 @@ function assemble(
     partial: conclusion.partial,
     flags: flagsOf(exchange, request, answer, conclusion, usage, failure),
     finish_reasons: answer.finishReasons,
-    tokens: answer.tokens,
+    tokens: recordedTokens(answer.tokens, fieldsOf(request)),
     usage: usage && { normalized: usage.normalized, raw: answer.usage },
     timings: times.timings,
     attempts: attemptsOf(exchange),
-    policy: {
-      dispatch: begin.policyVersion === '' ? null : begin.policyVersion,
-      first_byte: null,
-      end: null,
-      engine: answer.engineVersion,
-    },
+    policy: policyOf(exchange, answer.engineVersion),
     upstream: begin.upstream === '' ? null : begin.upstream,
+    ...(transforms && { transforms }),
+    ...(begin.group === undefined ? {} : { group: begin.group }),
+    ...(clientRetry === undefined ? {} : { client_retry: clientRetry }),
     sha256: {
       request: hash('sha256', exchange.requestBody),
       response: head === undefined ? null : hash('sha256', bytes.forwarded),
@@ -212,7 +234,7 @@ function flagsOf(
   const flags: RecordFlag[] = []
   if (conclusion.recovered) flags.push('recovered')
   if (failure !== null) flags.push('derive_failed')
-  if (answer.tokens?.some((choice) => !choice.aligned)) flags.push('tokens_incomplete')
+  if (lacksTokens(exchange, request.protocol, answer.tokens)) flags.push('tokens_incomplete')
   if (exchange.gaps.length > 0) flags.push('gap')
   if (usage?.odd) flags.push('usage_odd')
   if (request.body?.repaired || answer.repaired) flags.push('invalid_utf8')

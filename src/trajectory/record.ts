@@ -8,6 +8,7 @@
 
 import type { Json } from '../replay/canonical.ts'
 import type { AnswerDifference } from '../replay/compare.ts'
+import type { Transform } from '../transforms/transform.ts'
 
 /** The value of every record's `schema` key. */
 export const RECORD_SCHEMA = 'rolltape.record/1' as const
@@ -38,7 +39,7 @@ export type RecordFlag =
   | 'recovered'
   /** Reading the answer failed inside rolltape; the bytes are on the tape. */
   | 'derive_failed'
-  /** Tokens were captured, but not every one with id and log-prob, or not as many as usage says. */
+  /** Tokens are required, and not every one is there with id and log-prob, or not as many as usage says. */
   | 'tokens_incomplete'
   /** The gateway repaired the answer. */
   | 'repaired'
@@ -70,8 +71,22 @@ export interface ChoiceTokens {
   readonly logprobs: readonly (number | null)[] | null
   /** The tokens as the server spelled them. */
   readonly tokens: readonly (string | null)[] | null
+  /** Alternatives as the server sent them, position by position; only where the client asked for some. */
+  readonly top_logprobs?: readonly unknown[]
+  /** Which experts were used, as the server sent it. */
+  readonly routed_experts?: unknown
   /** True only if every token has its id and log-prob and there are as many as usage says. */
   readonly aligned: boolean
+  /** Given where they are not aligned: how many of each there are. */
+  readonly off?: TokenCounts
+}
+
+/** How many tokens there are, by what tells of them. */
+export interface TokenCounts {
+  readonly token_ids: number
+  readonly logprobs: number
+  /** Over all choices; null when the server did not say. */
+  readonly usage: number | null
 }
 
 /** One try at an upstream. */
@@ -122,10 +137,16 @@ export interface ExchangeRecord {
     readonly first_byte: string | null
     readonly end: string | null
     readonly engine: string | null
+    /** Versions of ours that differ: the answer is of more than one. */
+    readonly mixed: boolean
   }
   readonly upstream: string | null
-  readonly forwarded_request?: unknown
-  readonly transforms?: readonly unknown[]
+  /** What was done to the request, and then to the answer; given where something was, or should have been. */
+  readonly transforms?: readonly Transform[]
+  /** What the client called its group of samples. */
+  readonly group?: string
+  /** How many tries its SDK had made before this one. */
+  readonly client_retry?: number
   readonly sha256: { readonly request: string; readonly response: string | null }
   readonly tape: { readonly segment: string; readonly end: number }
   readonly tags: Readonly<Record<string, string>>

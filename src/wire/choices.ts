@@ -7,7 +7,7 @@ import type { ChoiceTokens } from '../trajectory/record.ts'
 import { errorOf, type StreamAssembler } from './assembler.ts'
 import { isObject, objectAt, textAt, type JsonObject } from './json.ts'
 import { appendField, createFields, mergeLastField, type Fields } from './merge.ts'
-import { idList, TokenCollector, tokensOf } from './tokens.ts'
+import { TokenCollector, tokensOf } from './tokens.ts'
 
 /** Lists that servers give whole, some of them more than once (vLLM: once per choice). */
 const WHOLE_LISTS = new Set(['prompt_token_ids', 'prompt_logprobs'])
@@ -90,7 +90,7 @@ export abstract class ChoicesAssembler<C extends Choice> implements StreamAssemb
     const usage = this.usage()
     return tokensOf(
       this.#sorted().map(tokensOfChoice),
-      idList(this.#root['prompt_token_ids']),
+      this.#root,
       isObject(usage) ? usage['completion_tokens'] : undefined,
     )
   }

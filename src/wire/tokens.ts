@@ -21,6 +21,9 @@ export class TokenCollector {
   #promptIds: readonly number[] | null = null
   #hasIds = false
   #hasLogprobs = false
+  readonly #tops: unknown[] = []
+  #hasTops = false
+  #experts: unknown
 
   constructor(index: number) {
     this.#index = index
@@ -36,6 +39,8 @@ export class TokenCollector {
     const ids = idList(choice['token_ids']) ?? NONE
     const logprobs = choice['logprobs']
     const samples = isObject(logprobs) ? samplesOf(logprobs) : samplesOfMeta(meta)
+    this.#experts =
+      choice['routed_experts'] ?? (isObject(meta) ? meta['routed_experts'] : null) ?? this.#experts
     const count = Math.max(ids.length, samples.length)
     for (let position = 0; position < count; position++) {
       const sample = samples[position]
@@ -46,6 +51,8 @@ export class TokenCollector {
       this.#ids.push(id)
       this.#logprobs.push(logprob)
       this.#tokens.push(sample?.token ?? null)
+      this.#tops.push(sample?.top ?? null)
+      if (sample?.top) this.#hasTops = true
     }
   }
 
@@ -59,44 +66,58 @@ export class TokenCollector {
     return !this.#hasIds && !this.#hasLogprobs && this.#promptIds === null
   }
 
-  /** The result; `sampled` is what the server counted for this choice, null when it did not. */
-  result(rootPromptIds: readonly number[] | null, sampled: number | null): ChoiceTokens {
+  /** The result; `isConfirmed`: the server counted as many. */
+  result({ promptIds, usage, experts }: RootTokens, isConfirmed: boolean): ChoiceTokens {
     const full = (list: readonly unknown[]) => !list.includes(null)
+    const given = (list: readonly unknown[]) => list.filter((item) => item !== null).length
+    const routed = this.#experts ?? experts
+    const aligned =
+      this.#hasIds && this.#hasLogprobs && full(this.#ids) && full(this.#logprobs) && isConfirmed
     return {
       index: this.#index,
-      prompt_token_ids: this.#promptIds ?? rootPromptIds,
+      prompt_token_ids: this.#promptIds ?? promptIds,
       token_ids: this.#hasIds ? this.#ids : null,
       logprobs: this.#hasLogprobs ? this.#logprobs : null,
       tokens: this.#tokens.some((token) => token !== null) ? this.#tokens : null,
-      aligned:
-        this.#hasIds &&
-        this.#hasLogprobs &&
-        full(this.#ids) &&
-        full(this.#logprobs) &&
-        this.#ids.length === sampled,
+      ...(this.#hasTops ? { top_logprobs: this.#tops } : {}),
+      ...(routed === undefined || routed === null ? {} : { routed_experts: routed }),
+      aligned,
+      ...(aligned
+        ? {}
+        : { off: { token_ids: given(this.#ids), logprobs: given(this.#logprobs), usage } }),
     }
   }
 }
 
+/** What an answer tells of its tokens beside its choices. */
+interface RootTokens {
+  readonly promptIds: readonly number[] | null
+  /** The usage's count over all choices. */
+  readonly usage: number | null
+  readonly experts: unknown
+}
+
 /**
- * The results of all choices. `completionTokens` is the usage's count over all of them: if their
- * sum is that count, each choice's own count is taken as confirmed.
+ * The results of all choices, `root` being the answer beside them. If the sum over the choices is
+ * what the usage counts, each choice's own count is taken as confirmed.
  */
 export function tokensOf(
   collectors: readonly TokenCollector[],
-  rootPromptIds: readonly number[] | null,
+  root: JsonObject,
   completionTokens: unknown,
 ): ChoiceTokens[] | null {
-  if (rootPromptIds === null && collectors.every((collector) => collector.isEmpty)) return null
+  const promptIds = idList(root['prompt_token_ids'])
+  if (promptIds === null && collectors.every((collector) => collector.isEmpty)) return null
   const sum = collectors.reduce((total, collector) => total + collector.count, 0)
-  const confirmed = sum === completionTokens
-  return collectors.map((collector) =>
-    collector.result(rootPromptIds, confirmed ? collector.count : null),
-  )
+  const usage = numberOrNull(completionTokens)
+  // SGLang tells of experts beside the choices, in an event of its own.
+  const experts = collectors.length === 1 ? objectAt(root, 'sglext')?.['routed_experts'] : null
+  const told = { promptIds, usage, experts }
+  return collectors.map((collector) => collector.result(told, sum === completionTokens))
 }
 
 /** A list of token ids, or null when the value is anything else or empty. */
-export function idList(value: unknown): readonly number[] | null {
+function idList(value: unknown): readonly number[] | null {
   if (!Array.isArray(value) || value.length === 0) return null
   return value.every((id) => typeof id === 'number') ? (value as number[]) : null
 }
@@ -105,6 +126,8 @@ interface Sample {
   readonly id: number | null
   readonly logprob: number | null
   readonly token: string | null
+  /** Alternatives, where there are some. */
+  readonly top: unknown
 }
 
 /** Chat gives `content[]` of objects, completions give `tokens[]` beside `token_logprobs[]`. */
@@ -112,19 +135,22 @@ function samplesOf(logprobs: JsonObject): Sample[] {
   const content = listAt(logprobs, 'content')
   if (content.length > 0) return content.map(sampleOf)
   const logprobList = listAt(logprobs, 'token_logprobs')
+  const tops = listAt(logprobs, 'top_logprobs')
   return listAt(logprobs, 'tokens').map((token, at) => ({
     id: idInToken(token),
     logprob: numberOrNull(logprobList[at]),
     token: typeof token === 'string' ? token : null,
+    top: tops[at] ?? null,
   }))
 }
 
 function sampleOf(entry: unknown): Sample {
-  if (!isObject(entry)) return { id: null, logprob: null, token: null }
+  if (!isObject(entry)) return { id: null, logprob: null, token: null, top: null }
   return {
     id: numberOrNull(entry['token_id']) ?? idInToken(entry['token']),
     logprob: numberOrNull(entry['logprob']),
     token: typeof entry['token'] === 'string' ? entry['token'] : null,
+    top: listAt(entry, 'top_logprobs').length > 0 ? entry['top_logprobs'] : null,
   }
 }
 
@@ -137,6 +163,7 @@ function samplesOfMeta(meta: unknown): readonly Sample[] {
       id: numberOrNull(id),
       logprob: numberOrNull(logprob),
       token: typeof token === 'string' ? token : null,
+      top: null,
     }
   })
 }
@@ -160,5 +187,5 @@ export function tokensOfResponse(response: JsonObject): ChoiceTokens[] | null {
     return collector
   })
   const usage = objectAt(response, 'usage')
-  return tokensOf(collectors, idList(response['prompt_token_ids']), usage?.['completion_tokens'])
+  return tokensOf(collectors, response, usage?.['completion_tokens'])
 }

@@ -107,7 +107,7 @@ export function recordOf(seq: number, changes: Partial<StoredRecord> = {}): Stor
     },
     timings: { ttfb_ms: 90, ttft_ms: 100, duration_ms: 2_000, chunks: 7, max_gap_ms: 50 },
     attempts: [],
-    policy: { dispatch: null, first_byte: null, end: null, engine: null },
+    policy: { dispatch: null, first_byte: null, end: null, engine: null, mixed: false },
     upstream: 'http://127.0.0.1:8000',
     sha256: { request: '', response: null },
     tape: { segment: '0-000001.tape', end: 4_096 },

@@ -84,6 +84,7 @@ t.test('--raw writes exactly the bytes of the tape, of either direction', async 
       file,
     )
     t.equal((await rolltape(['show', id, path, '--raw', 'request'])).stdout, REQUEST)
+    t.equal((await rolltape(['show', id, path, '--raw', 'sent'])).stdout, REQUEST)
   }
 })
 

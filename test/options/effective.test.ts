@@ -18,6 +18,11 @@ request_timeout: 90500ms
 heartbeat: 15
 retryable_status_codes: [429, 503]
 lanes: 3
+engine: { http://a:1/v1: vllm, default: sglang }
+require: [tokens]
+max_completion_tokens: [known, x*]
+max_tokens_cap: 100
+policy_poll_path: /weight_info
 recording_file: runs/a.jsonl
 tag: { run: 17, nightly: true }
 segment_bytes: 1MiB

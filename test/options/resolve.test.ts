@@ -20,6 +20,8 @@ t.test('R32: with an upstream alone, everything else is a default', async (t) =>
     port: 8080,
     insecureBind: false,
     control: { kind: 'tcp', host: '127.0.0.1', port: 50_051 },
+    tlsCert: null,
+    tlsKey: null,
     controlTlsCert: null,
     controlTlsKey: null,
     controlClientCa: null,
@@ -33,6 +35,16 @@ t.test('R32: with an upstream alone, everything else is a default', async (t) =>
     heartbeatMs: 0,
     onClientGone: 'cancel',
     requestBodyBytesMax: 67_108_864,
+    engines: new Map(),
+    topLogprobs: 5,
+    sglangStreams: 'logprobs',
+    requires: [],
+    modelOverride: null,
+    maxCompletionTokens: [],
+    maxTokensCap: null,
+    disableThinking: false,
+    policyPollPath: null,
+    policyPollIntervalMs: 1_000,
     recordingFile: null,
     durability: 'written',
     replayFile: null,
@@ -260,3 +272,45 @@ t.test(
     t.equal(asConfig({ ...UPSTREAM, port: 0 }).port, 0)
   },
 )
+
+t.test('engines are named for all upstreams, or by base URL', async (t) => {
+  const two = { proxyBaseUrl: ['http://a:1/v1', 'http://b:2'] } as const
+  const cases: [sources: Parameters<typeof resolveOptions>[0], engines: [string, string][]][] = [
+    [{ options: { ...two, engine: 'vllm' } }, [['default', 'vllm']]],
+    [
+      { flags: { ...two, engine: ['http://a:1/v1/=vllm', 'openai'] } },
+      [
+        ['http://a:1/v1', 'vllm'],
+        ['default', 'openai'],
+      ],
+    ],
+    [
+      { options: two, env: { ROLLTAPE_ENGINE: 'http://b:2=sglang,none' } },
+      [
+        ['http://b:2', 'sglang'],
+        ['default', 'none'],
+      ],
+    ],
+    [{ options: { ...two, engine: { 'http://b:2': 'sglang' } } }, [['http://b:2', 'sglang']]],
+    [
+      { file: yaml(t, 'proxy_rules: {m: "http://c:3"}\nengine: {"http://c:3": vllm}\n') },
+      [['http://c:3', 'vllm']],
+    ],
+  ]
+  for (const [sources, engines] of cases)
+    t.strictSame([...resolveOptions(sources).engines], engines)
+  const wrong = (engine: string): unknown => resolveOptions({ flags: { ...two, engine: [engine] } })
+  t.throws(() => wrong('http://c:3=vllm'), {
+    code: 'bad_option',
+    message: /http:\/\/c:3, which is no upstream/,
+  })
+  t.throws(() => wrong('tgi'), { code: 'bad_option', message: /vllm, sglang, openai, none/ })
+  t.throws(() => wrong('a=vllm'), { code: 'bad_option' })
+})
+
+t.test('O6: `known` stands for the models that are known to want it', async (t) => {
+  const { maxCompletionTokens } = resolveOptions({
+    flags: { ...UPSTREAM, maxCompletionTokens: ['known', 'o1*,x'] },
+  })
+  t.strictSame(maxCompletionTokens, ['gpt-5*', 'o1*', 'o3*', 'o4*', 'x'])
+})

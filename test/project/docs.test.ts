@@ -11,6 +11,7 @@ import { BEHAVIOURS, behaviourPage, citingTests, FINISHED, PAGE } from '../../to
 import { readme } from '../../tools/readme.ts'
 import { filesOf, ROOT } from '../../tools/tree.ts'
 import { startInferenceServer } from '../../src/inference/server.ts'
+import { askFor, chat } from '../support/chat.ts'
 import { startRecorder } from '../support/recorder.ts'
 
 const PAGES = filesOf('*.md', 'docs/**/*.md')
@@ -67,8 +68,9 @@ t.test('paths of the source that pages name are there', async (t) => {
 t.test('R19: the page about records names the keys that a record has', async (t) => {
   const upstream = await startInferenceServer()
   t.teardown(() => upstream.close())
-  const recorder = await startRecorder(t, upstream.url)
-  await (await fetch(`${recorder.url}/v1/models`)).text()
+  const recorder = await startRecorder(t, upstream.url, { engine: 'vllm' })
+  const headers = { 'x-rolltape-group': 'g', 'x-stainless-retry-count': '1' }
+  await askFor(recorder.url, chat('all keys that there may be'), { headers })
   const [record] = await recorder.finish()
   const page = readFileSync(join(ROOT, 'docs/record.md'), 'utf8')
   const [, table = ''] = /\n## Keys\n([\s\S]*?)\n## /.exec(page) ?? []

@@ -75,6 +75,14 @@ t.test('wire/ is pure: of ours only types, of node only node:buffer', async (t) 
   }
 })
 
+t.test('transforms/ is pure: of ours errors, bounds and itself, of node nothing', async (t) => {
+  for (const { path, imports } of SOURCE.filter(inFolder('src/transforms/'))) {
+    const allowed = /^src\/(?:transforms\/.*|errors\.ts|limits\.ts)$/
+    const refused = imports.filter(({ file, typeOnly }) => !typeOnly && !allowed.test(file ?? ''))
+    t.strictSame(refused, [], path)
+  }
+})
+
 t.test('src names a worker only through workers.ts', async (t) => {
   for (const { path, code, imports } of SOURCE.filter(inFolder('src/'))) {
     if (path === 'src/workers.ts') continue

@@ -45,6 +45,26 @@ t.test(
   },
 )
 
+t.test(
+  'R15: an answer that ends with its connection, and was reset, is none that came whole',
+  async (t) => {
+    for (const ending of ['reset', 'destroy'] as const) {
+      const upstream = await startScriptedUpstream(async (x) => {
+        await x.send(responseHead(200, 'OK', []), 'half of it')
+        x[ending]()
+      })
+      t.teardown(() => upstream.close())
+      const recorder = await startRecorder(t, upstream.url)
+      const { body, whole } = await rawRequest(recorder.url, post('/v1/x', '{}'))
+      const isWhole = ending === 'destroy'
+      t.strictSame([body.toString(), whole], ['half of it', isWhole], ending)
+      const [record] = await recorder.finish()
+      const outcome = isWhole ? 'complete' : 'upstream_error'
+      t.strictSame([record?.outcome, record?.partial], [outcome, !isWhole], ending)
+    }
+  },
+)
+
 t.test('R11: the try on a dead idle socket stands among the attempts', async (t) => {
   const upstream = await startScriptedUpstream((x) => {
     const first = upstream.exchanges.findIndex((y) => y.connection === x.connection) === x.index

@@ -94,37 +94,39 @@ t.test('what is taken for JSON is JSON, however a text is broken', async (t) => 
   t.ok(broken > 500, `${broken} were seen to be broken`)
 })
 
+const oddFields = fc.record(
+  {
+    model: fc.option(fc.string()),
+    stream: fc.boolean(),
+    request: fc.jsonValue({ maxDepth: 3 }),
+    response: fc.jsonValue({ maxDepth: 2 }),
+    seq: fc.oneof({ arbitrary: fc.nat(), weight: 20 }, fc.constantFrom(-1, 1.5)),
+    session: fc.oneof(fc.string(), fc.constant('søsken "a"\\')),
+    turn: fc.option(fc.nat(50)),
+    protocol: fc.constantFrom('openai.chat', 'raw', 'gemini.generate'),
+    method: fc.constantFrom('POST', 'GET', 'HEAD'),
+    path: fc.constantFrom('/v1/chat/completions', '/v1/x?key=secret&a=1', '/v1/messages'),
+    http_status: fc.option(fc.constantFrom(200, 204, 404, 500)),
+    outcome: fc.constantFrom('complete', 'truncated', 'client_gone', 'incomplete'),
+    partial: fc.boolean(),
+    tape: fc.oneof(
+      { arbitrary: fc.constant({ segment: '1-000002.tape', end: 2 ** 40 }), weight: 20 },
+      fc.constantFrom({ end: 1, segment: 'a' }, { segment: 'a', end: 1, more: 1 }, null),
+    ),
+    sha256: fc.oneof(
+      { arbitrary: fc.constant({ request: 'aB'.repeat(32), response: null }), weight: 20 },
+      fc.constant({ request: 'AB' }),
+    ),
+    tags: fc.dictionary(fc.constantFrom('a', 'schema', 'sha256', 'verify'), fc.string()),
+    verify: fc.jsonValue({ maxDepth: 2 }),
+  },
+  { requiredKeys: [] },
+)
+
 /** A line of ours with some of its values changed. */
 const oddLine = fc
-  .record(
-    {
-      model: fc.option(fc.string()),
-      stream: fc.boolean(),
-      request: fc.jsonValue({ maxDepth: 3 }),
-      response: fc.jsonValue({ maxDepth: 2 }),
-      seq: fc.oneof({ arbitrary: fc.nat(), weight: 20 }, fc.constantFrom(-1, 1.5)),
-      session: fc.oneof(fc.string(), fc.constant('søsken "a"\\')),
-      turn: fc.option(fc.nat(50)),
-      protocol: fc.constantFrom('openai.chat', 'raw', 'gemini.generate'),
-      method: fc.constantFrom('POST', 'GET', 'HEAD'),
-      path: fc.constantFrom('/v1/chat/completions', '/v1/x?key=secret&a=1', '/v1/messages'),
-      http_status: fc.option(fc.constantFrom(200, 204, 404, 500)),
-      outcome: fc.constantFrom('complete', 'truncated', 'client_gone', 'incomplete'),
-      partial: fc.boolean(),
-      tape: fc.oneof(
-        { arbitrary: fc.constant({ segment: '1-000002.tape', end: 2 ** 40 }), weight: 20 },
-        fc.constantFrom({ end: 1, segment: 'a' }, { segment: 'a', end: 1, more: 1 }, null),
-      ),
-      sha256: fc.oneof(
-        { arbitrary: fc.constant({ request: 'aB'.repeat(32), response: null }), weight: 20 },
-        fc.constant({ request: 'AB' }),
-      ),
-      tags: fc.dictionary(fc.constantFrom('a', 'schema', 'sha256', 'verify'), fc.string()),
-      verify: fc.jsonValue({ maxDepth: 2 }),
-    },
-    { requiredKeys: [] },
-  )
-  .map((odd) => JSON.stringify({ ...recordOf(7), ...odd }))
+  .tuple(oddFields, fc.boolean())
+  .map(([odd, isCaptured]) => JSON.stringify({ ...recordOf(7, { isCaptured }), ...odd }))
 
 t.test('a line comes to the same, scanned or parsed', async (t) => {
   const rules = [ignoreRules([], []), ignoreRules(['/temperature', '/messages/*/role'], ['codex'])]
@@ -154,7 +156,8 @@ t.test(
   async (t) => {
     const content = 'says "schema" and {"model":1}'
     const response = { content, id: 'a', schema: 'rolltape.record/1' }
-    const line = JSON.stringify({ ...recordOf(7, { content }), response, tags: { a: 'b' } })
+    const own = recordOf(7, { content, isCaptured: true })
+    const line = JSON.stringify({ ...own, response, tags: { a: 'b' } })
     const next = JSON.stringify({ ...recordOf(8, { content }), response })
     t.equal(scanOne(line), line.length)
     const taken: [number, string][] = []

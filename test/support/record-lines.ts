@@ -9,6 +9,22 @@ export interface LineOptions {
   readonly content?: string
   readonly segment?: string
   readonly request?: object
+  /** With the keys that only captured exchanges have. */
+  readonly isCaptured?: boolean
+}
+
+const CAPTURED = {
+  transforms: [
+    {
+      name: 'capture',
+      version: 1,
+      profile: 'vllm/1',
+      changes: [{ field: 'stream_options', from: { sha256: { request: 'x' } }, to: {} }],
+    },
+    { name: 'strip', version: 1, removed: ['usage'] },
+  ],
+  group: 'g',
+  client_retry: 1,
 }
 
 /** The nth record, counted from 0, as an object. */
@@ -52,8 +68,9 @@ export function recordOf(n: number, options: LineOptions = {}): Record<string, u
     usage: null,
     timings: { ttfb_ms: 500, ttft_ms: null, duration_ms: 500.5, chunks: 1, max_gap_ms: 0 },
     attempts: [{ upstream: 'http://127.0.0.1:8000', status: 200, error: null, duration_ms: 500 }],
-    policy: { dispatch: null, first_byte: null, end: null, engine: null },
+    policy: { dispatch: null, first_byte: null, end: null, engine: null, mixed: false },
     upstream: 'http://127.0.0.1:8000',
+    ...(options.isCaptured === true ? CAPTURED : {}),
     sha256: { request: digest, response: null },
     tape: { segment: options.segment ?? '0-000001.tape', end: 1000 + n * 3000 },
     tags: {},

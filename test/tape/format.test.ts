@@ -6,12 +6,15 @@ import type { CloseCause } from '../../src/tape/exchange.ts'
 import {
   FLAG_INTERIM,
   FLAG_OWN,
+  FLAG_REQUIRES_TOKENS,
+  FLAG_SAME_BODY,
   FRAME_HEADER_BYTES,
   FRAME_PAYLOAD_BYTES_MAX,
   formatBegin,
   formatEnd,
   formatHead,
   formatJson,
+  formatSent,
   formatSegmentHeader,
   formatTrailers,
   parseBegin,
@@ -19,6 +22,7 @@ import {
   parseEnd,
   parseHead,
   parseJson,
+  parseSent,
   parseSegmentHeader,
   parseSegmentName,
   parseTrailers,
@@ -65,16 +69,20 @@ t.test('BEGIN: any session, target, labels and header pairs come back', async (t
       generation: u32,
       tags: fc.dictionary(fc.string(), fc.string()),
       headers: pairs,
+      group: fc.option(line, { nil: undefined }),
+      isRequired: fc.boolean(),
       seq: fc.integer({ min: 1, max: 2 ** 53 - 1 }),
     },
     PLAIN,
   )
   fc.assert(
-    fc.property(fields, ({ tags, headers, seq, ...begin }) => {
+    fc.property(fields, ({ tags, headers, seq, group, isRequired, ...begin }) => {
       const tagsJson = JSON.stringify(tags)
-      const payload = formatBegin({ ...begin, tagsJson, rawHeaders: headers.flat() })
-      t.strictSame(parseBegin(payload, 'rec', seq), {
-        ...begin,
+      const named = { ...begin, ...(group === undefined ? {} : { group }) }
+      const payload = formatBegin({ ...named, tagsJson, rawHeaders: headers.flat() })
+      t.strictSame(parseBegin(payload, 'rec', seq, isRequired ? FLAG_REQUIRES_TOKENS : 0), {
+        ...named,
+        ...(isRequired ? { requiresTokens: true } : {}),
         id: `rec-${seq}`,
         seq,
         tags: JSON.parse(tagsJson),
@@ -82,6 +90,25 @@ t.test('BEGIN: any session, target, labels and header pairs come back', async (t
       })
     }),
   )
+})
+
+t.test('SENT: any body, or that of the client, and what was done to it', async (t) => {
+  const transforms = [{ name: 'capture', version: 1, skipped: 'größe' }] as const
+  const strip = {
+    version: 1,
+    rules: [{ path: 'a/*/b', how: 'null' }] as const,
+    dropsEmpty: true,
+    dropsUsage: false,
+    eventBytesMax: 1,
+    bodyBytesMax: 2,
+  }
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
+      const sent = { transforms, strip, body: Buffer.from(bytes) }
+      t.strictSame(parseSent(formatSent(sent), 0), sent)
+    }),
+  )
+  t.strictSame(parseSent(formatSent({ transforms }), FLAG_SAME_BODY), { transforms })
 })
 
 t.test('HEAD: status, reason, header pairs and flags come back', async (t) => {

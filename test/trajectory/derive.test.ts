@@ -71,7 +71,13 @@ void t.test('R19: the whole record of a whole stream', (t) => {
     },
     timings: { ttfb_ms: 50, ttft_ms: 80, duration_ms: 91, chunks: 4, max_gap_ms: 10 },
     attempts: [{ upstream: 'http://127.0.0.1:8000', status: 200, error: null, duration_ms: 91 }],
-    policy: { dispatch: 'step-7', first_byte: null, end: null, engine: '7' },
+    policy: {
+      dispatch: 'step-7',
+      first_byte: 'step-7',
+      end: 'step-7',
+      engine: '7',
+      mixed: false,
+    },
     upstream: 'http://127.0.0.1:8000',
     sha256: { request: hash('sha256', request), response: hash('sha256', chunks.join('')) },
     tape: { segment: '0-000001.tape', end: 4096 },
@@ -173,14 +179,26 @@ void t.test('M1: unary answers of all protocols tell reasons and usage', (t) => 
   t.end()
 })
 
-void t.test('O20, M55: tokens that are not aligned and odd usage are flagged', (t) => {
-  const body = {
-    choices: [{ index: 0, message: {}, token_ids: [1, 2] }],
-    usage: { prompt_tokens: -1, completion_tokens: 2 },
-  }
-  t.strictSame(derive({ chunks: [JSON.stringify(body)] }).flags, ['tokens_incomplete', 'usage_odd'])
-  t.end()
-})
+void t.test(
+  'O20, M55: tokens that are required and not all there, and odd usage, are flagged',
+  (t) => {
+    const body = {
+      choices: [{ index: 0, message: {}, token_ids: [1, 2] }],
+      usage: { prompt_tokens: -1, completion_tokens: 2 },
+    }
+    const chunks = [JSON.stringify(body)]
+    const begin = { requiresTokens: true } as const
+    t.strictSame(derive({ chunks, begin }).flags, ['tokens_incomplete', 'usage_odd'])
+    t.strictSame(derive({ chunks }).flags, ['usage_odd'], 'nobody requires them')
+    t.strictSame(derive({ chunks: ['{"choices":[]}'], begin }).flags, ['tokens_incomplete'])
+    t.strictSame(derive({ chunks: ['{}'], status: 400, begin }).flags, [])
+    t.strictSame(
+      derive({ chunks: ['{}'], begin: { ...begin, target: '/v1/embeddings' } }).flags,
+      [],
+    )
+    t.end()
+  },
+)
 
 void t.test('O20: a request that is no generation has no turn', (t) => {
   t.equal(derive({ begin: { turn: 0, target: '/v1/models', method: 'GET' } }).turn, null)

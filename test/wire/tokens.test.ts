@@ -96,6 +96,7 @@ void t.test(
         logprobs: [-1, null, null, -4],
         tokens: ['a', null, null, 'd'],
         aligned: false,
+        off: { token_ids: 3, logprobs: 2, usage: 4 },
       },
     ])
     t.end()
@@ -215,6 +216,30 @@ void t.test('O20: aligned holds the choices together against the one count in us
       [false, false],
     ],
   )
+  t.end()
+})
+
+void t.test('O20: alternatives keep their places, experts are kept as sent', (t) => {
+  const top = [{ token: 'a', logprob: -1 }]
+  const logprobs = {
+    content: [
+      { token: 'a', logprob: -1, top_logprobs: top },
+      { token: 'b', logprob: -2, top_logprobs: [] },
+    ],
+  }
+  const choice = { index: 0, token_ids: [1, 2], logprobs, routed_experts: 'k05VTVBZ' }
+  const usage = { completion_tokens: 2 }
+  t.match(tokensOfResponse({ choices: [choice], usage }), [
+    { top_logprobs: [top, null], routed_experts: 'k05VTVBZ', aligned: true },
+  ])
+  const assembler = streamed(
+    new ChatAssembler(),
+    { choices: [{ index: 0, delta: {}, token_ids: [1] }] },
+    { choices: [], sglext: { routed_experts: 'AAAA' } },
+  )
+  t.match(assembler.tokens(), [
+    { routed_experts: 'AAAA', off: { token_ids: 1, logprobs: 0, usage: null } },
+  ])
   t.end()
 })
 

@@ -1,0 +1,169 @@
+/**
+ * `rolltape derive`: the records of a tape, made anew: for when the `.jsonl` was lost, cut, or made
+ * by an older rolltape. The tape is only read.
+ */
+import { closeSync, existsSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { Command } from 'commander'
+import { RolltapeError, errorText } from '../errors.ts'
+import { gatherAll, readFrames } from '../tape/check.ts'
+import { realDisk } from '../tape/disk.ts'
+import { recordedNow } from '../tape/lock.ts'
+import { lineOf } from '../trajectory/check.ts'
+import { withProgress, type ReadingTold } from './progress.ts'
+import { tapeFolderOf } from './source.ts'
+import { EXIT, tell, type Terminal } from './terminal.ts'
+import { write } from './writing.ts'
+
+interface DeriveFlags {
+  readonly out: string
+  readonly force?: boolean
+}
+
+const HELP = `
+Lines come in the order of \`seq\`, parts that were rotated together; each is the one that was written
+while recording (but for \`verify\`, which needs the recording that was compared with). Exchanges that
+a crash cut have the outcome \`incomplete\`; those of a recording that is being written are left out.
+
+  rolltape derive runs/a.tape --out runs/a.jsonl      the file was lost
+  rolltape derive runs/a.tape --out - | jq .outcome`
+
+/** Makes the command. */
+export function deriveCommand(terminal: Terminal, finish: (code: number) => void): Command {
+  return new Command('derive')
+    .summary('make the records of a tape anew')
+    .description('Make the records of a tape anew')
+    .argument('<recording>', 'a tape folder, or the .jsonl beside it')
+    .requiredOption('--out <file>', 'where the records go; `-` is stdout')
+    .option('--force', 'replace the file if it is there')
+    .addHelpText('after', HELP)
+    .action(async (path: string, flags: DeriveFlags) => finish(await derive(path, flags, terminal)))
+}
+
+async function derive(path: string, flags: DeriveFlags, terminal: Terminal): Promise<number> {
+  const folder = tapeFolderOf(path)
+  if (!existsSync(folder)) {
+    throw new RolltapeError('not_found', `${folder}: there is no tape`, {
+      hint: 'give a tape folder such as runs/a.tape, or the .jsonl beside it',
+    })
+  }
+  const held = recordedNow(folder, realDisk)
+  const out = flags.out === '-' ? new StandardOut(terminal) : openOut(flags, folder, held)
+  try {
+    const left = await withProgress(terminal, (told) => run(folder, held, out, terminal, told))
+    out.keep()
+    if (left > 0) tell(terminal, `${left} exchanges cannot be read, and are left out`)
+    return left === 0 ? EXIT.done : EXIT.failed
+  } finally {
+    out.close()
+  }
+}
+
+/** Writes all lines; gives the number of exchanges that cannot be read. */
+async function run(
+  folder: string,
+  held: string | undefined,
+  out: Out,
+  { stopping }: Terminal,
+  { onProgress, onTrouble }: ReadingTold,
+): Promise<number> {
+  const reading = readFrames(folder)
+  let step = reading.next()
+  for (; step.done !== true; step = reading.next()) {
+    onProgress(...step.value)
+    await breathe(stopping)
+  }
+  const { last, open } = step.value
+  const wanted = held === undefined ? last : new Map([...last].filter(([seq]) => !open.has(seq)))
+  if (wanted.size < last.size) {
+    onTrouble(`being recorded (${held}): ${last.size - wanted.size} open exchanges are left out`)
+  }
+  let left = 0
+  let made = 0
+  for (const one of gatherAll(folder, wanted)) {
+    if ('why' in one) {
+      left++
+      onTrouble(one.why)
+      continue
+    }
+    await out.write(lineOf(one.exchange))
+    onProgress(++made, wanted.size)
+    await breathe(stopping)
+  }
+  return left
+}
+
+/** Where lines go. */
+interface Out {
+  write(line: Buffer): Promise<void> | void
+  /** All was written. */
+  keep(): void
+  /** Called in any case; what was not kept leaves nothing behind. */
+  close(): void
+}
+
+class StandardOut implements Out {
+  readonly #terminal: Terminal
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal
+  }
+
+  write(line: Buffer): Promise<void> {
+    return write(this.#terminal, line)
+  }
+
+  keep(): void {}
+
+  close(): void {}
+}
+
+/** Written beside the file, and put into its place at the end. */
+class FileOut implements Out {
+  readonly #file: string
+  readonly #beside: string
+  readonly #fd: number
+  #isKept = false
+
+  constructor(file: string) {
+    this.#file = file
+    this.#beside = `${file}.${process.pid}.part`
+    this.#fd = openSync(this.#beside, 'wx', 0o600)
+  }
+
+  write(line: Buffer): void {
+    for (let done = 0; done < line.length;) done += writeSync(this.#fd, line, done)
+  }
+
+  keep(): void {
+    renameSync(this.#beside, this.#file)
+    this.#isKept = true
+  }
+
+  close(): void {
+    closeSync(this.#fd)
+    if (!this.#isKept) rmSync(this.#beside, { force: true })
+  }
+}
+
+function openOut({ out, force }: DeriveFlags, folder: string, held: string | undefined): Out {
+  if (held !== undefined && out === `${folder.replace(/\.tape\/?$/, '')}.jsonl`) {
+    throw new RolltapeError('recording_locked', `${out} is being recorded (${held})`, {
+      hint: 'derive into another file, or stop the recorder',
+    })
+  }
+  if (existsSync(out) && force !== true) {
+    throw new RolltapeError('bad_option', `--out ${out} is there already`, {
+      hint: 'choose another file, or say --force to replace it',
+    })
+  }
+  try {
+    return new FileOut(out)
+  } catch (cause) {
+    throw new RolltapeError('bad_option', `--out ${out}: ${errorText(cause)}`, { cause })
+  }
+}
+
+async function breathe(stopping: AbortSignal): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve))
+  if (stopping.aborted) throw new RolltapeError('draining', 'stopped before all was written')
+}

@@ -1,0 +1,173 @@
+/**
+ * Whether a tape is whole: every frame of every segment is read and its checksums compared, then
+ * every exchange is gathered as a reader would. Changes nothing on disk.
+ *
+ * What a crash leaves is no damage: a torn tail, and exchanges without an END. Damage is what had
+ * been written and cannot be read any more.
+ */
+import { RolltapeError } from '../errors.ts'
+import type { Disk } from './disk.ts'
+import { realDisk } from './disk.ts'
+import type { TapedExchange, TapePosition } from './exchange.ts'
+import { KIND, segmentName } from './format.ts'
+import { SegmentFile, TapeFolder } from './reader.ts'
+
+/** Bytes of a segment that no sound frame covers. */
+export interface DamagedStretch {
+  readonly segment: string
+  readonly offset: number
+  readonly bytes: number
+}
+
+/** What the frames of a tape come to. */
+export interface TapeFrames {
+  readonly segments: number
+  readonly bytes: number
+  readonly frames: number
+  /** Numbers of exchanges with the place of their last frame, those without an END among them. */
+  readonly last: ReadonlyMap<number, TapePosition>
+  /** Numbers of those without an END. */
+  readonly open: ReadonlySet<number>
+  readonly damaged: readonly DamagedStretch[]
+  /** Ends of segments that were being written when the process or the machine died. */
+  readonly torn: readonly DamagedStretch[]
+  /** Names of segments that are not there, though later ones of their lane are. */
+  readonly missing: readonly string[]
+  /** Segment files that are no tape, each with the reason. */
+  readonly unreadable: readonly string[]
+}
+
+/** A segment's header has fewer bytes, and does not begin with zeros. */
+const BLANK_BYTES = 4_096
+
+/** Frames walked before whoever reads may do something else. */
+const FRAMES_PER_STEP = 4_096
+
+/**
+ * Reads all frames of a tape folder. Yields the bytes read so far, of all bytes; returns what was
+ * found. Memory: one entry per exchange.
+ */
+export function* readFrames(
+  folder: string,
+  disk: Disk = realDisk,
+): Generator<[doneBytes: number, totalBytes: number], TapeFrames> {
+  const segments = new TapeFolder(folder, disk).segments()
+  const sizes = segments.map(({ name }) => disk.sizeSync(`${folder}/${name}`))
+  const bytes = sizes.reduce((sum, size) => sum + size, 0)
+  const last = new Map<number, TapePosition>()
+  const open = new Set<number>()
+  const damaged: DamagedStretch[] = []
+  const torn: DamagedStretch[] = []
+  const unreadable: string[] = []
+  let frames = 0
+  let done = 0
+  for (const [i, { name }] of segments.entries()) {
+    const size = sizes[i] ?? 0
+    const isBlank = isBlankFile(`${folder}/${name}`, disk)
+    if (isBlank) torn.push({ segment: name, offset: 0, bytes: size })
+    const file = isBlank ? undefined : openSegment(folder, name, disk, unreadable)
+    for (let from = file?.firstFrame ?? size; file !== undefined;) {
+      let left = FRAMES_PER_STEP
+      const report = file.walk(
+        ({ kind, seq, offset }) => {
+          frames++
+          last.set(seq, { segment: name, offset })
+          if (kind === KIND.end) open.delete(seq)
+          else if (kind === KIND.begin) open.add(seq)
+          return --left > 0
+        },
+        { from },
+      )
+      for (const stretch of report.skipped) damaged.push({ segment: name, ...stretch })
+      from = report.end
+      yield [done + from, bytes]
+      if (left > 0) {
+        if (report.tornBytes > 0)
+          torn.push({ segment: name, offset: report.end, bytes: report.tornBytes })
+        break
+      }
+    }
+    file?.close()
+    done += size
+  }
+  const missing = missingOf(segments)
+  return {
+    segments: segments.length,
+    bytes,
+    frames,
+    last,
+    open,
+    damaged,
+    torn,
+    missing,
+    unreadable,
+  }
+}
+
+/** An exchange that was gathered, or why it cannot be. */
+export type Gathered =
+  | { readonly seq: number; readonly exchange: TapedExchange }
+  | { readonly seq: number; readonly why: string }
+
+/** Gathers exchanges by the places of their last frames, in the order of their numbers. */
+export function* gatherAll(
+  folder: string,
+  last: ReadonlyMap<number, TapePosition>,
+  disk: Disk = realDisk,
+): Generator<Gathered> {
+  const tape = new TapeFolder(folder, disk)
+  try {
+    for (const seq of [...last.keys()].sort((a, b) => a - b)) {
+      const position = last.get(seq)
+      if (position !== undefined) yield gather(tape, seq, position)
+    }
+  } finally {
+    tape.close()
+  }
+}
+
+function gather(tape: TapeFolder, seq: number, position: TapePosition): Gathered {
+  try {
+    return { seq, exchange: tape.exchange(position) }
+  } catch (error) {
+    if (!(error instanceof RolltapeError)) throw error
+    return { seq, why: error.message }
+  }
+}
+
+/** True for a segment that was begun and not written any more: empty, or zeros after a power cut. */
+function isBlankFile(path: string, disk: Disk): boolean {
+  const fd = disk.openSync(path, 'r')
+  try {
+    const start = Buffer.alloc(BLANK_BYTES)
+    const got = disk.readSync(fd, start, 0, start.length, 0)
+    return start.subarray(0, got).every((byte) => byte === 0)
+  } finally {
+    disk.closeSync(fd)
+  }
+}
+
+function openSegment(
+  folder: string,
+  name: string,
+  disk: Disk,
+  unreadable: string[],
+): SegmentFile | undefined {
+  try {
+    return new SegmentFile(folder, name, disk)
+  } catch (error) {
+    if (!(error instanceof RolltapeError)) throw error
+    unreadable.push(error.message)
+    return undefined
+  }
+}
+
+/** Numbers of a lane count up by one from its first segment that is there. */
+function missingOf(segments: readonly { lane: number; number: number }[]): string[] {
+  return segments.flatMap(({ lane, number }, i) => {
+    const before = segments[i - 1]
+    if (before?.lane !== lane) return []
+    const gap = number - before.number - 1
+    return Array.from({ length: gap }, (_, n) => segmentName(lane, before.number + 1 + n))
+  })
+}

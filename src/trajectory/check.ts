@@ -1,0 +1,59 @@
+/**
+ * Whether a recording's records and its tape say the same: each exchange has one record, each record
+ * its exchange, and what the record says is what the tape holds.
+ */
+import { hash } from 'node:crypto'
+import type { TapedExchange } from '../tape/exchange.ts'
+import { deriveRecord } from './derive.ts'
+import type { StoredRecord } from './jsonl.ts'
+import { SeqSet } from './seq-set.ts'
+
+/** What is known of records without their content. */
+export interface RecordsSeen {
+  readonly count: number
+  /** Numbers with a record. */
+  readonly seqs: SeqSet
+  /** Numbers with more than one. */
+  readonly doubled: readonly number[]
+  /** Records without a number: of another recorder, say. */
+  readonly unnumbered: number
+  /** By number, what the record says of its request, first 12 hex digits of the SHA-256. */
+  readonly digests: ReadonlyMap<number, string>
+}
+
+const DIGEST_CHARS = 12
+
+/** Takes records in, one after the other. */
+export class RecordCheck implements RecordsSeen {
+  count = 0
+  unnumbered = 0
+  readonly seqs = new SeqSet()
+  readonly doubled: number[] = []
+  readonly digests = new Map<number, string>()
+
+  /** Takes one record. */
+  add(record: StoredRecord): void {
+    this.count++
+    const { seq, sha256 } = record
+    if (typeof seq !== 'number') {
+      this.unnumbered++
+      return
+    }
+    if (!this.seqs.add(seq)) this.doubled.push(seq)
+    if (typeof sha256?.request === 'string') {
+      this.digests.set(seq, sha256.request.slice(0, DIGEST_CHARS))
+    }
+  }
+
+  /** True when the record of this exchange tells of another request than the tape. */
+  differs({ begin, requestBody }: TapedExchange): boolean {
+    const told = this.digests.get(begin.seq)
+    if (told === undefined) return false
+    return !hash('sha256', requestBody, 'hex').startsWith(told)
+  }
+}
+
+/** The line of an exchange as derive makes it now, with its line break. */
+export function lineOf(exchange: TapedExchange): Buffer {
+  return Buffer.concat([deriveRecord(exchange).line, Buffer.from('\n')])
+}

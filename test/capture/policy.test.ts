@@ -1,0 +1,137 @@
+/** Which version of the policy answered: at dispatch, at the first byte, at the end. */
+import t from 'tap'
+import type { Test } from 'tap'
+import { startInferenceServer } from '../../src/inference/server.ts'
+import { chunkOf, lastChunk, responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
+import { POLICY_ANSWER_BYTES_MAX } from '../../src/limits.ts'
+import { resolveOptions } from '../../src/options.ts'
+import { PolicyPoll } from '../../src/supervisor/policy-poll.ts'
+import { RawClient, post } from '../support/raw-client.ts'
+import { makeFolder, recordsOf, startRecorder } from '../support/recorder.ts'
+import { startSteered } from '../support/steered.ts'
+
+const SSE = responseHead(200, 'OK', [
+  ['Content-Type', 'text/event-stream'],
+  ['Transfer-Encoding', 'chunked'],
+])
+const CHAT = '/v1/chat/completions'
+
+t.test('the versions that an answer was made with, and whether they are mixed', async (t) => {
+  const gates = Array.from({ length: 2 }, () => Promise.withResolvers<void>())
+  const upstream = await startScriptedUpstream((x) =>
+    x.send(
+      gates[0]!.promise,
+      SSE,
+      chunkOf('data: {}\n\n'),
+      gates[1]!.promise,
+      chunkOf('data: [DONE]\n\n'),
+      lastChunk(),
+    ),
+  )
+  t.teardown(() => upstream.close())
+  const recordingFile = `${makeFolder(t)}/a.jsonl`
+  const { supervisor, url } = await startSteered(t, { proxyBaseUrl: upstream.url, recordingFile })
+  await supervisor.setPolicyVersion('1')
+  const client = await RawClient.open(url)
+  client.send(post(CHAT, '{}'))
+  await (
+    await upstream.exchange(0)
+  ).whole
+  await supervisor.setPolicyVersion('2')
+  gates[0]!.resolve()
+  await client.until((bytes) => bytes.includes('data: {}'))
+  await supervisor.setPolicyVersion('3')
+  gates[1]!.resolve()
+  await client.answer()
+  client.send(post(CHAT, '{}'))
+  await client.answer()
+  client.close()
+  await supervisor.close(1_000)
+  const policies = (await recordsOf(recordingFile)).map(({ policy }) => policy)
+  t.strictSame(policies, [
+    { dispatch: '1', first_byte: '2', end: '3', engine: null, mixed: true },
+    { dispatch: '3', first_byte: '3', end: '3', engine: null, mixed: false },
+  ])
+})
+
+t.test('polled from the engine, requests are stamped with what it says', async (t) => {
+  const upstream = await startInferenceServer()
+  t.teardown(() => upstream.close())
+  upstream.weightVersion = 'w-7'
+  const options = { policyPollPath: '/weight_info', policyPollInterval: 0.005 }
+  const recorder = await startRecorder(t, `${upstream.url}/v1`, options)
+  const body = JSON.stringify({ model: 'demo', messages: [{ role: 'user', content: 'x' }] })
+  const ask = async (): Promise<void> => {
+    // Two answers later the one that was asked for first has been stamped.
+    const asked = upstream.requests.length
+    await upstream.request(asked + 2)
+    await fetch(`${recorder.url}${CHAT}`, { method: 'POST', body })
+  }
+  await ask()
+  upstream.weightVersion = 'w-8'
+  await ask()
+  const records = await recorder.finish()
+  t.strictSame(
+    records.map(({ policy }) => policy.dispatch),
+    ['w-7', 'w-8'],
+  )
+  t.ok(upstream.requests.some(({ target }) => target === '/weight_info'))
+})
+
+/** What a poll tells of an upstream that answers these bodies, one after the other. */
+async function polled(t: Test, bodies: readonly string[], forwards = true) {
+  const upstream = await startScriptedUpstream(async (x) => {
+    const body = bodies[x.index] ?? '{"version":"last"}'
+    const status = body === 'down' ? 503 : 200
+    const length = String(Buffer.byteLength(body))
+    await x.send(responseHead(status, 'X', [['Content-Length', length]]), body)
+  })
+  t.teardown(() => upstream.close())
+  const done = Promise.withResolvers<void>()
+  const versions: string[] = []
+  const warned: string[] = []
+  const poll = new PolicyPoll({
+    config: resolveOptions({
+      options: { proxyBaseUrl: upstream.url, policyPollPath: '/v', policyPollInterval: 0.001 },
+    }),
+    log: {
+      debug: () => undefined,
+      error: () => undefined,
+      warn: ({ err }: { err?: string }) => warned.push(String(err)),
+    },
+    forwards: () => {
+      if (!forwards) done.resolve()
+      return forwards
+    },
+    onVersion: async (version) => {
+      versions.push(version)
+      if (version === 'last') done.resolve()
+    },
+  })
+  poll.start()
+  await done.promise
+  poll.stop()
+  return { versions, warned, asked: upstream.exchanges.length }
+}
+
+t.test('only changes are told; trouble is told once', async (t) => {
+  const { versions, warned } = await polled(t, [
+    '{"weight_version":"a"}',
+    '{"weight_version":"a"}',
+    'down',
+    'down',
+    '{"metadata":{"weight_version":7}}',
+    '{"other":1}',
+    `{"version":"${'x'.repeat(POLICY_ANSWER_BYTES_MAX)}"}`,
+    '{"version":"a\\u0001"}',
+    '{"version":"a"}',
+    'x',
+  ])
+  t.strictSame(versions, ['a', '7', 'a', 'last'])
+  t.match(warned, [/503/, /no version/, /no version/])
+  t.equal(warned.length, 3)
+})
+
+t.test('while nothing is forwarded, nothing is asked', async (t) => {
+  t.equal((await polled(t, [], false)).asked, 0)
+})
