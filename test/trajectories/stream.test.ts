@@ -55,37 +55,40 @@ const sessionsOf = (given: readonly Given[]): string[] => given.map(({ session }
 const seqsOf = ({ lines }: Given): number[] =>
   lines.map((line) => (JSON.parse(line) as { seq: number }).seq)
 
-t.test('what finishes comes in that order, whole, with what was said about it', async (t) => {
-  const { client, call, consumer, file } = await start(t)
-  const stream = consumer()
-  for (const session of ['a', 'b', 'a', 'c', 'b']) await call(session)
-  await client.call('AnnotateSession', {
-    1: 'c',
-    2: encode({ 1: 'env', 2: 'dev' }),
-    5: 'well done',
-  })
-  await client.call('AnnotateSession', { 1: 'c', 4: 1 })
-  await client.call('CloseSession', { 1: 'a' })
-  await client.call('CloseSession', { 1: 'b', 2: 1 })
-  const given = await stream.take(3)
-  t.strictSame(sessionsOf(given), ['c', 'a', 'b'])
-  t.strictSame(given.map(seqsOf), [[4], [1, 3], [2, 5]])
-  t.match(given, [
-    { isDone: true, note: 'well done', frozen: '', version: 1, summary: [1, 1, 0, 0] },
-    { isDone: false, frozen: '', summary: [2, 2, 0, 0] },
-    { frozen: given[2]!.sha256, isChanged: false },
-  ])
-  const inFile = readFileSync(file, 'utf8').split('\n')
-  t.ok(
-    given.flatMap(({ lines }) => lines).every((line) => inFile.includes(line)),
-    'lines as they are',
-  )
-  const tokens = given.flatMap(({ summary }) => summary.slice(4))
-  t.ok(
-    tokens.every((count) => count > 0),
-    'O30: tokens are summed up',
-  )
-})
+t.test(
+  'O30: what finishes comes in that order, whole, with what was said and what it comes to',
+  async (t) => {
+    const { client, call, consumer, file } = await start(t)
+    const stream = consumer()
+    for (const session of ['a', 'b', 'a', 'c', 'b']) await call(session)
+    await client.call('AnnotateSession', {
+      1: 'c',
+      2: encode({ 1: 'env', 2: 'dev' }),
+      5: 'well done',
+    })
+    await client.call('AnnotateSession', { 1: 'c', 4: 1 })
+    await client.call('CloseSession', { 1: 'a' })
+    await client.call('CloseSession', { 1: 'b', 2: 1 })
+    const given = await stream.take(3)
+    t.strictSame(sessionsOf(given), ['c', 'a', 'b'])
+    t.strictSame(given.map(seqsOf), [[4], [1, 3], [2, 5]])
+    t.match(given, [
+      { isDone: true, note: 'well done', frozen: '', version: 1, summary: [1, 1, 0, 0] },
+      { isDone: false, frozen: '', summary: [2, 2, 0, 0] },
+      { frozen: given[2]!.sha256, isChanged: false },
+    ])
+    const inFile = readFileSync(file, 'utf8').split('\n')
+    t.ok(
+      given.flatMap(({ lines }) => lines).every((line) => inFile.includes(line)),
+      'lines as they are',
+    )
+    const tokens = given.flatMap(({ summary }) => summary.slice(4))
+    t.ok(
+      tokens.every((count) => count > 0),
+      'tokens are summed up',
+    )
+  },
+)
 
 t.test(
   'a consumer that is killed comes back: nothing is lost, nothing acknowledged comes again',
