@@ -14,13 +14,15 @@ import type { Supervisor } from './supervisor.ts'
 /** Freezes sessions. */
 export class SessionFreezer {
   readonly #supervisor: Supervisor
+  readonly #waitMsMax: number
   /** Freezes under way: who asks for one again gets what comes of it. */
   readonly #freezes = new Map<string, Promise<Snapshot>>()
   /** Waits for calls in flight, those of freezes that have failed included. */
   #waiting = 0
 
-  constructor(supervisor: Supervisor) {
+  constructor(supervisor: Supervisor, waitMsMax = FREEZE_WAIT_MS_MAX) {
     this.#supervisor = supervisor
+    this.#waitMsMax = waitMsMax
   }
 
   /**
@@ -75,7 +77,7 @@ export class SessionFreezer {
     this.#waiting++
     const quiet = this.#askAll('sessionQuiet', session).finally(() => this.#waiting--)
     const leftMs = deadlineMs - Date.now()
-    const waitMs = Math.min(FREEZE_WAIT_MS_MAX, leftMs - Math.min(DEADLINE_MARGIN_MS, leftMs / 2))
+    const waitMs = Math.min(this.#waitMsMax, leftMs - Math.min(DEADLINE_MARGIN_MS, leftMs / 2))
     const late = Promise.withResolvers<'late'>()
     const timer = setTimeout(() => late.resolve('late'), Math.max(0, waitMs))
     try {

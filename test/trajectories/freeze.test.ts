@@ -7,14 +7,17 @@ import OpenAI from 'openai'
 import t from 'tap'
 import type { Test } from 'tap'
 import { chunkOf, responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
+import { FREEZE_WAIT_MS_MAX } from '../../src/limits.ts'
 import { startInferenceServer } from '../../src/inference/server.ts'
 import type { RolltapeOptions } from '../../src/rolltape.ts'
+import { SessionFreezer } from '../../src/supervisor/session-freezer.ts'
 import { rolltape } from '../cli/harness.ts'
 import { ControlClient, messageOf, numberOf, textOf } from '../support/control-client.ts'
 import { ask, startControlled, testWithBuf } from '../support/control.ts'
 import { RawClient, post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
+import { startSteered } from '../support/steered.ts'
 import { getTrajectory } from '../support/trajectory-client.ts'
 
 const upstream = await startInferenceServer({ paceMs: 0 })
@@ -181,6 +184,22 @@ t.test('calls in flight end first, and belong to the snapshot', async (t) => {
   t.equal(snapshot!.sha256, digestOf(linesOf(file, 'a')))
   t.equal((await call('a')).status, 409)
   for (const one of running) one.close()
+})
+
+t.test('who waits without end is told when the time for calls in flight is over', async (t) => {
+  const silent = await startScriptedUpstream(() => undefined)
+  t.teardown(() => silent.close())
+  const recordingFile = join(makeFolder(t), 'a.jsonl')
+  const { supervisor, url } = await startSteered(t, { proxyBaseUrl: silent.url, recordingFile })
+  const open = await RawClient.open(url)
+  open.send(post(`/sessions/a${CHAT}`, bodyOf('hi')))
+  while (supervisor.counter('inFlight') === 0) await new Promise(setImmediate)
+  const freezer = new SessionFreezer(supervisor, 20)
+  const caller = { deadlineMs: Infinity, signal: new AbortController().signal }
+  await t.rejects(freezer.freeze('a', caller), { code: 'wrong_state', message: /^1 call of/ })
+  t.equal(supervisor.recording!.tables.isFrozen('a'), false)
+  t.ok(FREEZE_WAIT_MS_MAX < 60_000)
+  open.close()
 })
 
 t.test('in a session by body field, and without generation requests', async (t) => {

@@ -5,9 +5,10 @@ import { status } from '@grpc/grpc-js'
 import t from 'tap'
 import type { Test } from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
-import { TRAJECTORY_PIECE_BYTES } from '../../src/limits.ts'
+import { ANNOTATION_TAGS_MAX, FINISHES_AT_ONCE, TRAJECTORY_PIECE_BYTES } from '../../src/limits.ts'
 import type { RolltapeOptions } from '../../src/rolltape.ts'
-import { ControlClient, encode } from '../support/control-client.ts'
+import { ControlClient, encode, read, textOf } from '../support/control-client.ts'
+import type { Fields } from '../support/control-client.ts'
 import { ask, bufCurl, startControlled, testWithBuf } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder } from '../support/recorder.ts'
@@ -170,6 +171,32 @@ t.test('a session finishes once, and again only when it has gone on', async (t) 
     'freezing it as it is adds none',
   )
   t.ok(frozen.every(({ isChanged }) => !isChanged))
+})
+
+t.test('more than is looked up at once, with as much said about them as may be', async (t) => {
+  const { client, call, consumer } = await start(t)
+  const sessions = Array.from({ length: FINISHES_AT_ONCE + 1 }, (_, n) => `s${100 + n}`)
+  await Promise.all(sessions.map((session) => call(session)))
+  const tags = Array.from({ length: ANNOTATION_TAGS_MAX }, (_, n) =>
+    encode({ 1: `${n}`.padEnd(256, 'k'), 2: 'v'.repeat(256) }),
+  )
+  for (const session of sessions) {
+    await client.call('AnnotateSession', {
+      1: session,
+      2: tags,
+      4: 1,
+    })
+  }
+  t.strictSame(sessionsOf(await consumer({ once: true }).take()), sessions)
+  const listed: string[] = []
+  let pages = 0
+  for (let token: string | undefined = ''; token !== undefined; pages++) {
+    const page: Fields = await client.call(`${TRAJECTORIES}/ListTrajectories`, { 2: token })
+    listed.push(...(page.get(1) ?? []).map((one) => textOf(read(one as Buffer), 1)))
+    token = page.has(2) ? textOf(page, 2) : undefined
+  }
+  t.strictSame(listed, sessions)
+  t.equal(pages, 3, 'a page is cut where no client would take it')
 })
 
 t.test('a trajectory of many megabytes comes in pieces that any client takes', async (t) => {
