@@ -4,7 +4,7 @@
  *
  * Files are told apart by their inode, as a part gets another name when it is closed.
  */
-import { statSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, statSync } from 'node:fs'
 import { RolltapeError } from '../errors.ts'
 import { INDEX_STRETCH_BYTES, SOURCE_READS_MAX } from '../limits.ts'
 import { IGNORE_NOTHING } from '../replay/canonical.ts'
@@ -21,6 +21,32 @@ interface KnownFile {
   path: string
   /** How far it has been read. */
   end: number
+}
+
+/** Files that are read from, by their numbers. */
+export class CatalogFiles {
+  readonly #opened: Map<number, number>
+  readonly #pathOf: (file: number) => string
+
+  constructor(opened: Map<number, number>, pathOf: (file: number) => string) {
+    this.#opened = opened
+    this.#pathOf = pathOf
+  }
+
+  /** Its descriptor. */
+  of(file: number): number {
+    const known = this.#opened.get(file)
+    if (known !== undefined) return known
+    const fd = openSync(this.#pathOf(file), 'r')
+    this.#opened.set(file, fd)
+    return fd
+  }
+
+  /** Lets go of them all. */
+  close(): void {
+    for (const fd of this.#opened.values()) closeSync(fd)
+    this.#opened.clear()
+  }
 }
 
 /** An index that follows a recording. */
@@ -51,9 +77,23 @@ export class RecordCatalog {
     return places.filter(({ seq }, at) => seq !== places[at - 1]?.seq)
   }
 
-  /** The path of a file, by its number. */
-  pathOf(file: number): string {
-    return this.#files[file]?.path ?? ''
+  /**
+   * The files of some places, to be read. The one that is written is opened now, as it gets another
+   * name when its part is closed; undefined when it just has: then the next look tells.
+   */
+  open(places: readonly LinePlace[]): CatalogFiles | undefined {
+    const files = this.#files
+    const opened = new Map<number, number>()
+    const written = files.findIndex(({ path }) => path === this.#path)
+    if (places.some(({ file }) => file === written)) {
+      const fd = openSync(this.#path, 'r')
+      opened.set(written, fd)
+      if (fstatSync(fd).ino !== files[written]?.ino) {
+        closeSync(fd)
+        return undefined
+      }
+    }
+    return new CatalogFiles(opened, (file) => files[file]?.path ?? '')
   }
 
   /** What it has read is not what is there: the next look begins anew. */

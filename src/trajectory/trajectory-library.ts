@@ -4,9 +4,10 @@
  * large and whoever writes it must not wait.
  */
 import { RolltapeError } from '../errors.ts'
-import { TRAJECTORIES_READ_MAX } from '../limits.ts'
+import { SOURCE_READS_MAX, TRAJECTORIES_READ_MAX } from '../limits.ts'
 import { AnnotationCatalog } from './annotation-catalog.ts'
 import type { FinishedPage } from './annotation-catalog.ts'
+import { changed } from './line-at.ts'
 import { RecordCatalog } from './record-catalog.ts'
 import type { SessionNote } from './session-notes.ts'
 import { TrajectoryReading } from './trajectory-reading.ts'
@@ -130,10 +131,14 @@ export class TrajectoryLibrary implements LibraryAnswers {
   }
 
   async #reading(asked: ReadingAsked): Promise<TrajectoryReading | undefined> {
-    await this.#records.refresh(asked.recordBytes)
-    const places = this.#records.placesOf(asked.session, asked.seqMax)
-    if (places.length === 0) return undefined
-    return new TrajectoryReading(places, (file) => this.#records.pathOf(file))
+    for (let tries = 0; tries < SOURCE_READS_MAX; tries++) {
+      await this.#records.refresh(asked.recordBytes)
+      const places = this.#records.placesOf(asked.session, asked.seqMax)
+      if (places.length === 0) return undefined
+      const files = this.#records.open(places)
+      if (files !== undefined) return new TrajectoryReading(places, files)
+    }
+    throw changed()
   }
 
   #step(reading: TrajectoryReading): ReadingStep {

@@ -3,10 +3,10 @@
  * Memory holds a piece, or the longest line.
  */
 import { createHash } from 'node:crypto'
-import { closeSync, openSync } from 'node:fs'
 import { TRAJECTORY_PIECE_BYTES } from '../limits.ts'
 import type { StoredRecord } from './jsonl.ts'
 import { changed, readLine } from './line-at.ts'
+import type { CatalogFiles } from './record-catalog.ts'
 import type { LinePlace } from './session-places.ts'
 import { countToolCalls } from './tool-calls.ts'
 
@@ -38,8 +38,7 @@ const LINE_BREAK = Buffer.from('\n')
 /** Reads the lines that stand at some places. */
 export class TrajectoryReading {
   readonly #places: readonly LinePlace[]
-  readonly #pathOf: (file: number) => string
-  readonly #files = new Map<number, number>()
+  readonly #files: CatalogFiles
   readonly #hash = createHash('sha256')
   #next = 0
   /** What of a line did not go into the piece before. */
@@ -55,9 +54,9 @@ export class TrajectoryReading {
     lastTime: 0,
   }
 
-  constructor(places: readonly LinePlace[], pathOf: (file: number) => string) {
+  constructor(places: readonly LinePlace[], files: CatalogFiles) {
     this.#places = places
-    this.#pathOf = pathOf
+    this.#files = files
   }
 
   /**
@@ -81,14 +80,13 @@ export class TrajectoryReading {
 
   /** Lets go of the files. */
   close(): void {
-    for (const fd of this.#files.values()) closeSync(fd)
-    this.#files.clear()
+    this.#files.close()
   }
 
   #readNext(): Buffer {
     const place = this.#places[this.#next++]
     if (place === undefined) throw new TypeError('there is no next line')
-    const line = readLine(this.#fileOf(place), place)
+    const line = readLine(this.#files.of(place.file), place)
     let record: StoredRecord
     try {
       record = JSON.parse(line.toString('utf8')) as StoredRecord
@@ -100,14 +98,6 @@ export class TrajectoryReading {
     const whole = Buffer.concat([line, LINE_BREAK])
     this.#hash.update(whole)
     return whole
-  }
-
-  #fileOf({ file }: LinePlace): number {
-    const known = this.#files.get(file)
-    if (known !== undefined) return known
-    const fd = openSync(this.#pathOf(file), 'r')
-    this.#files.set(file, fd)
-    return fd
   }
 
   #sumUp(record: StoredRecord): void {

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
+import { TrajectoryLine } from '../../src/cli/ctl/trajectories.ts'
 import { startInferenceServer } from '../../src/inference/server.ts'
 import { TRAJECTORY_PIECE_BYTES } from '../../src/limits.ts'
 import { rolltape as cli } from '../cli/harness.ts'
@@ -101,3 +102,35 @@ t.test('--follow gives each as it finishes, and acknowledges it', async (t) => {
   await rolltape.close()
   t.equal((await ctl([])).code, 3)
 })
+
+t.test('records are joined to one line wherever their pieces are cut', async (t) => {
+  const records = [{ seq: 1, text: 'größe, "und"\n' }, { seq: 2 }, { seq: 3 }]
+  const bytes = Buffer.from(records.map((record) => `${JSON.stringify(record)}\n`).join(''))
+  for (let first = 0; first <= bytes.length; first++) {
+    for (const second of [first, first + 1, bytes.length]) {
+      const cuts = [0, first, Math.min(second, bytes.length), bytes.length]
+      const pieces = cuts.slice(1).map((to, at) => bytes.subarray(cuts[at], to))
+      const line = new TrajectoryLine()
+      const head = line.take({ $case: 'head', value: HEAD })
+      t.ok(line.isTorn)
+      const middle = pieces
+        .filter(({ length }) => length > 0)
+        .flatMap((value) => line.take({ $case: 'records', value }))
+      const end = line.take({ $case: 'end', value: END })
+      t.notOk(line.isTorn)
+      const text = Buffer.concat([...head, ...middle, ...end].map((part) => Buffer.from(part)))
+      const read = JSON.parse(text.toString()) as { records: object[] }
+      t.strictSame(read.records, records)
+    }
+  }
+})
+
+const HEAD = {
+  session: 's',
+  version: 1,
+  finishTime: undefined,
+  sinceSeq: 0,
+  annotations: undefined,
+  snapshot: undefined,
+}
+const END = { token: 'x.1', summary: undefined, sha256: '', snapshotChanged: false }

@@ -193,7 +193,7 @@ t.test('who waits without end is told when the time for calls in flight is over'
   const { supervisor, url } = await startSteered(t, { proxyBaseUrl: silent.url, recordingFile })
   const open = await RawClient.open(url)
   open.send(post(`/sessions/a${CHAT}`, bodyOf('hi')))
-  while (supervisor.counter('inFlight') === 0) await new Promise(setImmediate)
+  while (!supervisor.recording!.tables.hasSession('a')) await new Promise(setImmediate)
   const freezer = new SessionFreezer(supervisor, 20)
   const caller = { deadlineMs: Infinity, signal: new AbortController().signal }
   await t.rejects(freezer.freeze('a', caller), { code: 'wrong_state', message: /^1 call of/ })

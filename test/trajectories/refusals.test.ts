@@ -108,8 +108,13 @@ t.test('of one whose file of records is cut while it is read', async (t) => {
   truncateSync(file, 0)
   appendFileSync(file, Buffer.alloc(line.length, ' '))
   await check(t, client, ['GetTrajectory', 'FAILED_PRECONDITION', { 1: 'a' }])
-  truncateSync(file, 0)
-  appendFileSync(file, line)
+  for (const seq of [1, 7]) {
+    truncateSync(file, 0)
+    appendFileSync(file, line.toString().replace('"seq":1,', `"seq":${seq},`))
+    const met = seq === 1 ? 'OK' : 'FAILED_PRECONDITION'
+    await check(t, client, ['GetTrajectory', met, { 1: 'a' }])
+  }
+  // What it knew is forgotten, and read anew.
   await check(t, client, ['GetTrajectory', 'OK', { 1: 'a' }])
   appendFileSync(file, ' ')
 })

@@ -95,7 +95,7 @@ async function give(
  * Makes `{"trajectory":{…},"records":[…],"end":{…}}` of what a stream gives. Records are passed on as
  * they come, so that a trajectory of any size takes no room.
  */
-class TrajectoryLine {
+export class TrajectoryLine {
   /** True in the middle of one. */
   isTorn = false
   #isBehindRecord = false
