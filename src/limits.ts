@@ -129,6 +129,27 @@ export const ANNOTATION_TAGS_MAX = 64
 /** Characters of an annotation's remark. */
 export const ANNOTATION_NOTE_CHARS_MAX = 4_096
 
+/** Sessions of a recording that have finished, some 200 bytes each. Over it: RESOURCE_EXHAUSTED. */
+export const FINISHED_SESSIONS_MAX = 1_048_576
+
+/** Freezes that wait at once, also for callers that have left. Over it: RESOURCE_EXHAUSTED. */
+export const FREEZES_AT_ONCE_MAX = 64
+
+/** How long a freeze waits for the session's exchanges in flight, if its caller waits so long. */
+export const FREEZE_WAIT_MS_MAX = 30_000
+
+/** Trajectories that are being read at once, each with a file or two open. Over it: RESOURCE_EXHAUSTED. */
+export const TRAJECTORIES_READ_MAX = 64
+
+/** Consumers whose place is kept. Over it: RESOURCE_EXHAUSTED. */
+export const CONSUMERS_MAX = 64
+
+/** Bytes of records in one message of a trajectory; clients take 4 MiB unless told otherwise. */
+export const TRAJECTORY_PIECE_BYTES = 1 * MiB
+
+/** Finished trajectories that a stream looks up at once. */
+export const FINISHES_AT_ONCE = 64
+
 /** Sessions that are summed up for `ListSessions`, some 400 bytes each; the quietest are forgotten. */
 export const SESSIONS_LISTED_MAX = 65_536
 

@@ -14,6 +14,7 @@ export type WorkerName =
   | 'play'
   | 'explain'
   | 'replay-index'
+  | 'trajectories'
 
 /** Where a thread's entry file is. */
 export function workerUrl(name: WorkerName): URL {

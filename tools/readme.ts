@@ -50,6 +50,7 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   tape_record_unusable: 'The record that fits has no answer to give. Record it anew',
   tape_unavailable:
     'The tape cannot be written: is the disk full? Retry; or serve unrecorded with `on_tape_failure: passthrough`',
+  session_frozen: 'The session is frozen and takes no more calls. Do not retry; begin another one',
   capture_unavailable:
     'The engine gives no token ids in this kind of answer. Ask without `stream`, or `--sglang-streams logprobs`',
   draining: 'rolltape is stopping. Retry at its successor',
@@ -61,11 +62,13 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   recording_conflict: null,
   tape_corrupt: null,
   record_malformed: null,
+  snapshot_changed: null,
   not_found: null,
   listen_failed: null,
   already_running: null,
   not_running: null,
   generation_conflict: null,
+  stream_replaced: null,
   mode_unavailable: null,
   lane_lost: null,
   bad_argument: null,

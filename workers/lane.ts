@@ -33,6 +33,8 @@ try {
     admit: (order) => lane.admit(order),
     under: (rule) => lane.countUnder(rule),
     quiet: (rule) => lane.quiet(rule),
+    ofSession: (session) => lane.countOfSession(session),
+    sessionQuiet: (session) => lane.sessionQuiet(session),
     flush: () => lane.flush(),
     serve: (order) => lane.serve(order),
     endPart: (order) => lane.endPart(order),

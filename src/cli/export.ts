@@ -14,6 +14,7 @@ import { FORMATS, openExporter } from '../export/formats.ts'
 import type { ExportFormat } from '../export/formats.ts'
 import { ExportSource } from '../export/source.ts'
 import { annotationsFile } from '../trajectory/annotations.ts'
+import { consumersFile } from '../trajectory/consumers.ts'
 import { partsUpTo } from '../trajectory/parts.ts'
 import type { Outcome } from '../trajectory/record.ts'
 import { withProgress } from './progress.ts'
@@ -198,7 +199,8 @@ function fileTarget(out: string): Target {
 /** An export never takes the place of what it is made from. */
 function refuseOwnFiles(path: string, out: string): void {
   if (out === '-' || !existsSync(out) || !existsSync(path)) return
-  const own = [...partsUpTo(path), annotationsFile(path)].filter((file) => existsSync(file))
+  const files = [...partsUpTo(path), annotationsFile(path), consumersFile(path)]
+  const own = files.filter((file) => existsSync(file))
   if (!own.some((file) => realpathSync(file) === realpathSync(out))) return
   throw new RolltapeError('bad_option', `--out ${out} is a file of the recording itself`, {
     hint: 'give another name',

@@ -20,18 +20,21 @@ import type { OnFault } from './calls.ts'
 import { ControlServiceService } from './gen/rolltape/control/v1/control.ts'
 import { ResponderServiceService } from './gen/rolltape/responder/v1/responder.ts'
 import { responderService } from '../responder/service.ts'
+import { TrajectoryServiceService } from './gen/rolltape/trajectory/v1/trajectory.ts'
 import { readToken, tokenGuard } from './guard.ts'
 import { addReflection } from './reflection.ts'
 import { controlService } from './service.ts'
 import { takeSocketPlace } from './socket-path.ts'
 import type { SocketPlace } from './socket-path.ts'
 import type { ControlTarget } from './target.ts'
+import { trajectoryService } from './trajectory-calls.ts'
 
 /** The services as health knows them; the empty name stands for all. */
 const SERVICES = [
   '',
   'rolltape.control.v1.ControlService',
   'rolltape.responder.v1.ResponderService',
+  'rolltape.trajectory.v1.TrajectoryService',
 ] as const
 
 /** A running control API. */
@@ -66,6 +69,7 @@ export async function startControl(
   })
   server.addService(ControlServiceService, controlService(target, onFault))
   server.addService(ResponderServiceService, responderService(target.responders, onFault))
+  server.addService(TrajectoryServiceService, trajectoryService(target, onFault))
   const health = new HealthImplementation()
   const say = (status: 'SERVING' | 'NOT_SERVING'): void => {
     for (const service of SERVICES) health.setStatus(service, status)

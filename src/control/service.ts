@@ -70,7 +70,7 @@ export function controlService(target: ControlTarget, onFault: OnFault): Control
     getConfig: calls.unary(() => service.getConfig()),
     listSessions: calls.unary((request) => sessions.listSessions(request)),
     getSession: calls.unary((request) => sessions.getSession(request)),
-    closeSession: calls.unary((request) => sessions.closeSession(request)),
+    closeSession: calls.unary((request, caller) => sessions.closeSession(request, caller)),
     annotateSession: calls.unary((request) => sessions.annotateSession(request)),
     listCursors: calls.unary((request) => sessions.listCursors(request)),
     getCursor: calls.unary((request) => sessions.getCursor(request)),

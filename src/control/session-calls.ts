@@ -1,11 +1,12 @@
 /** The calls about sessions and cursors. */
-import { RolltapeError } from '../errors.ts'
+import { RolltapeError, toRolltapeError } from '../errors.ts'
 import { ANNOTATION_NOTE_CHARS_MAX, ANNOTATION_TAGS_MAX, SESSION_ID_BYTES_MAX } from '../limits.ts'
 import type { Cursor as CursorRead, CursorName } from '../supervisor/cursors.ts'
 import type { Session as SessionRead } from '../supervisor/sessions.ts'
 import type { AnnotationInput } from '../trajectory/annotations.ts'
 import type { Outcome } from '../trajectory/record.ts'
 import { bad, pageSizeOf, readToken, token } from './arguments.ts'
+import type { Caller } from './calls.ts'
 import type {
   AnnotateSessionRequest,
   AnnotateSessionResponse,
@@ -60,13 +61,22 @@ export class SessionCalls {
     return { session: sessionMessage(session) }
   }
 
-  async closeSession(request: CloseSessionRequest): Promise<CloseSessionResponse> {
-    const closed = await this.#target.sessions.close(idOf('session', request.session))
-    const { session, cursors } = closed
+  async closeSession(request: CloseSessionRequest, caller: Caller): Promise<CloseSessionResponse> {
+    const id = idOf('session', request.session)
+    const { sessions, trajectories } = this.#target
+    const snapshot = request.freeze ? await trajectories.freeze(id, caller) : undefined
+    const finished = snapshot ?? trajectories.finish(id)
+    const closed = await sessions.close(id).catch((error: unknown) => {
+      // What was recorded before the start counts for what has finished, and for nothing else.
+      if (finished !== undefined && toRolltapeError(error).code === 'not_found') return undefined
+      throw error
+    })
+    const { session, cursors = [] } = closed ?? {}
     return {
-      session: sessionMessage(session),
+      session: session && sessionMessage(session),
       cursors: cursors.map(cursorMessage),
       unused: cursors.reduce((sum, { total, used }) => sum + total - used, 0),
+      snapshot: snapshot && { ...snapshot },
     }
   }
 

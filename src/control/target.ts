@@ -17,6 +17,7 @@ import type { AdmissionScope } from '../supervisor/admissions.ts'
 import type { Watcher } from '../supervisor/exchange-watch.ts'
 import type { Reloaded } from '../supervisor/reload.ts'
 import type { LoadOptions } from '../supervisor/replay.ts'
+import type { TrajectoryDesk } from '../supervisor/trajectory-desk.ts'
 import type { Switch, Switched } from '../supervisor/switching.ts'
 import type { Caller } from './calls.ts'
 
@@ -200,6 +201,11 @@ export interface ControlTarget {
   readonly records: boolean
   /** Sessions by id. */
   readonly sessions: Pick<Sessions, 'list' | 'get' | 'close'>
+  /** Trajectories that have finished, and sessions that are frozen. */
+  readonly trajectories: Pick<
+    TrajectoryDesk,
+    'finish' | 'freeze' | 'list' | 'get' | 'stream' | 'acknowledge'
+  >
   /** Cursors by run and recorded session. */
   readonly cursors: Pick<CursorDesk, 'list' | 'get' | 'seek' | 'reset' | 'fork'>
   /** Requests of upstreams that are responders. */

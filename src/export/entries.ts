@@ -126,6 +126,27 @@ export class Entries {
     }
   }
 
+  /**
+   * All records, chosen or not, in groups of sessions: `groups` has the group of each session's number,
+   * -1 for none. Each list is by `seq`, each number once.
+   */
+  *grouped(groups: readonly number[]): Generator<{ group: number; entries: Uint32Array }> {
+    const groupOf = (at: number): number => groups[this.#session[at] ?? 0] ?? -1
+    const all = Uint32Array.from({ length: this.#count }, (_, at) => at)
+      .filter((at) => groupOf(at) >= 0)
+      .sort((a, b) => groupOf(a) - groupOf(b) || this.#compare(a, b))
+    for (let from = 0; from < all.length;) {
+      const group = groupOf(all[from] ?? 0)
+      let to = from
+      while (to < all.length && groupOf(all[to] ?? 0) === group) to++
+      const entries = all.subarray(from, to)
+      const isFirst = (at: number, i: number): boolean =>
+        i === 0 || this.#seq[at] !== this.#seq[entries[i - 1] ?? 0]
+      yield { group, entries: entries.filter(isFirst) }
+      from = to
+    }
+  }
+
   /** Over all records, chosen or not: what was asked again stays so whatever is exported. */
   #link(): void {
     const sorted = Uint32Array.from({ length: this.#count }, (_, at) => at).sort(

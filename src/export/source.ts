@@ -4,13 +4,14 @@
  * for, the second reads the lines of one session after the other. Memory holds the index (45 bytes
  * a record), the names of the sessions, and what a format keeps of one session.
  */
+import { createHash } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { RolltapeError } from '../errors.ts'
 import { policyOf } from '../samples/call.ts'
 import { sessionKey } from '../samples/samples.ts'
 import { readRecordLines } from '../trajectory/jsonl.ts'
 import type { StoredRecord, TornLine } from '../trajectory/jsonl.ts'
-import { partsUpTo } from '../trajectory/parts.ts'
+import { isClosedPart, partsUpTo } from '../trajectory/parts.ts'
 import { askedBy } from '../trajectory/retries.ts'
 import { NO_NOTE, readSessionNotes } from '../trajectory/session-notes.ts'
 import type { SessionNote } from '../trajectory/session-notes.ts'
@@ -90,13 +91,22 @@ export class ExportSource {
   /**
    * Indexes a file of records, and the parts that rotations closed before it.
    * @throws RolltapeError `not_found`, `bad_option` for a folder, `record_malformed`, `wrong_state`
-   *   when a rotation came between.
+   *   when a rotation came between, `snapshot_changed`.
    */
   static async open(path: string, filter: ExportFilter, told: ExportTold): Promise<ExportSource> {
+    // Before the records: what is frozen by then has them all.
+    const notes = await readSessionNotes(path)
     const index = await firstPass(path, filter, told)
     index.entries.arrange(index.names.length)
-    const notes = await readSessionNotes(path)
-    return new ExportSource(index, notes, filter.dropRetried === true, told)
+    const source = new ExportSource(index, notes, filter.dropRetried === true, told)
+    try {
+      // A part that is named alone has a part of a session.
+      if (!isClosedPart(path)) source.#checkFrozen()
+      return source
+    } catch (error) {
+      source.close()
+      throw error
+    }
   }
 
   /** The sessions, by the first record of each. */
@@ -136,7 +146,37 @@ export class ExportSource {
     }
   }
 
+  /** @throws RolltapeError `snapshot_changed` when a frozen session's records are not what they were. */
+  #checkFrozen(): void {
+    const numbers = new Map<string, number>()
+    const groups = this.#names.map(({ session }) => {
+      if ((this.#notes.get(session)?.frozen ?? null) === null) return -1
+      const group = numbers.get(session) ?? numbers.size
+      numbers.set(session, group)
+      return group
+    })
+    if (numbers.size === 0) return
+    const sessions = [...numbers.keys()]
+    for (const { group, entries } of this.#entries.grouped(groups)) {
+      const session = sessions[group] ?? ''
+      const digest = createHash('sha256')
+      for (const at of entries) digest.update(this.#bytesAt(at)).update('\n')
+      const frozen = this.#notes.get(session)?.frozen
+      if (frozen?.sha256 === digest.digest('hex')) continue
+      throw new RolltapeError(
+        'snapshot_changed',
+        `session ${session} is frozen as ${frozen?.id}, and its records are not those of then ` +
+          `(${frozen?.records} then, ${entries.length} now)`,
+        { hint: 'bring the file back as it was, or choose other sessions' },
+      )
+    }
+  }
+
   #lineAt(at: number): string {
+    return this.#bytesAt(at).toString('utf8')
+  }
+
+  #bytesAt(at: number): Buffer {
     const { file, offset, length } = this.#entries.place(at)
     const bytes = Buffer.allocUnsafe(length)
     let done = 0
@@ -145,7 +185,7 @@ export class ExportSource {
       if (read === 0) throw changed()
       done += read
     }
-    return bytes.toString('utf8')
+    return bytes
   }
 }
 

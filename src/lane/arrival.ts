@@ -79,7 +79,8 @@ export class Arrival {
 
   /**
    * Reads session, run and turn from the request head.
-   * @throws RolltapeError `bad_session`, `bad_request`, `over_capacity`, `session_forbidden`.
+   * @throws RolltapeError `bad_session`, `bad_request`, `over_capacity`, `session_forbidden`,
+   *   `session_frozen`.
    */
   resolve(key?: ClientKey): void {
     this.#key = key
@@ -175,8 +176,14 @@ export class Arrival {
   }
 
   #count(session: string): void {
+    if (this.#tables?.isFrozen(session) === true) throw frozen(session)
     if (this.isGeneration) this.#turn = this.#tables?.nextTurn(session) ?? 0
   }
+}
+
+function frozen(session: string): RolltapeError {
+  const message = `session ${session} is frozen: its records stay as they are`
+  return new RolltapeError('session_frozen', message, { hint: 'use another session id' })
 }
 
 /** Header bytes are Latin-1 in node; these are UTF-8 on the wire. */

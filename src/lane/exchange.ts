@@ -26,8 +26,7 @@ import type { Captured, CapturedOwner } from './captured.ts'
 import type { Forward } from './forward.ts'
 import { Intake } from './intake.ts'
 import type { IntakeOwner } from './intake.ts'
-import { errorAnswer, sendUntaped } from './own-answer.ts'
-import { isOfStranger } from './keyring.ts'
+import { errorAnswer, leavesNoRecord, sendUntaped } from './own-answer.ts'
 import { Relay } from './relay.ts'
 import type { RelayOwner } from './relay.ts'
 import { Replay } from './replay.ts'
@@ -96,11 +95,11 @@ export class Exchange
     else this.refuse(refused)
   }
 
-  /** Answers with an error of rolltape's own; nothing is asked of an upstream any more. */
+  /** Answers with an error of rolltape's own; a frozen session gets no record of it. */
   refuse(error: RolltapeError, body?: Buffer): void {
     if (this.#ended) return
     this.#lane.counters.add('refused')
-    if (isOfStranger(error)) this.#begun = true
+    if (leavesNoRecord(error)) this.#begun = true
     this.#beginUnsent(body)
     this.#answer(error, 'error')
   }

@@ -59,11 +59,6 @@ export function checkScope({ name, sessions }: ClientKey, session: string): void
   )
 }
 
-/** True for a refusal that is recorded nowhere: anybody could fill the tape with such requests. */
-export function isOfStranger({ code }: RolltapeError): boolean {
-  return code === 'unauthenticated' || code === 'session_forbidden'
-}
-
 /** The first one in the order that the client's protocol has for it (Anthropic: x-api-key first). */
 function shownKey(target: string, rawHeaders: readonly string[]): string | undefined {
   const bearer = (): string | undefined =>

@@ -82,6 +82,7 @@ export interface DrainReport {
 /** Somebody who waits for these to end. */
 interface Drain {
   left: readonly Exchange[]
+  readonly isOver: (exchange: Exchange) => boolean
   resolve(): void
 }
 
@@ -228,8 +229,30 @@ export class Lane implements LaneContext {
 
   /** Resolves once what has gone to an upstream under this rule before now has ended. */
   quiet(rule: AdmissionRule): Promise<void> {
+    return this.#ended(this.#under(rule), (exchange) => exchange.isOver)
+  }
+
+  /** How many exchanges of this session are not closed. */
+  countOfSession(session: string): number {
+    return this.#ofSession(session).length
+  }
+
+  /** Resolves once the exchanges of this session are closed: a barrier has their records then. */
+  sessionQuiet(session: string): Promise<void> {
+    return this.#ended(this.#ofSession(session), (exchange) => !this.#live.has(exchange))
+  }
+
+  /** Those that are only refused leave nothing behind, and do not count. */
+  #ofSession(session: string): Exchange[] {
+    return [...this.#live].filter(
+      ({ arrival, isOver, taping }) =>
+        arrival.hasSession && arrival.session === session && !(isOver && taping === undefined),
+    )
+  }
+
+  #ended(left: readonly Exchange[], isOver: Drain['isOver']): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
-    this.#drains.add({ left: this.#under(rule), resolve })
+    this.#drains.add({ left, isOver, resolve })
     this.#lookAtDrains()
     return promise
   }
@@ -299,7 +322,7 @@ export class Lane implements LaneContext {
   /** A slow reader's exchange is over long before it is closed, so this is looked at by time too. */
   #lookAtDrains(): void {
     for (const drain of this.#drains) {
-      drain.left = drain.left.filter((exchange) => !exchange.isOver)
+      drain.left = drain.left.filter((exchange) => !drain.isOver(exchange))
       if (drain.left.length > 0) continue
       this.#drains.delete(drain)
       drain.resolve()

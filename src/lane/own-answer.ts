@@ -4,6 +4,7 @@
  */
 import type { ServerResponse } from 'node:http'
 import { RolltapeError, errorText } from '../errors.ts'
+import type { ErrorCode } from '../errors.ts'
 
 /** Head and body of an answer of rolltape's own. */
 export interface OwnAnswer {
@@ -17,6 +18,7 @@ const REASONS: Record<number, string> = {
   400: 'Bad Request',
   401: 'Unauthorized',
   403: 'Forbidden',
+  409: 'Conflict',
   410: 'Gone',
   413: 'Content Too Large',
   429: 'Too Many Requests',
@@ -35,6 +37,8 @@ export function errorAnswer(error: RolltapeError, path: string, close: boolean):
   const flat = ['content-type', 'application/json', 'content-length', String(body.length)]
   if (status === 429 || status === 503) flat.push('retry-after', '1')
   if (status === 401) flat.push('www-authenticate', 'Bearer')
+  // SDKs take 409 for a lock that is soon given back, and would ask again.
+  if (error.code === 'session_frozen') flat.push('x-should-retry', 'false')
   if (close) flat.push('connection', 'close')
   return { status, reason: REASONS[status] ?? '', flat, body }
 }
@@ -63,6 +67,20 @@ function envelope(error: RolltapeError, status: number, message: string, path: s
   }
   const type = status < 500 ? 'invalid_request_error' : 'server_error'
   return { error: { message, type, code, param: null }, detail: message }
+}
+
+const UNRECORDED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'unauthenticated',
+  'session_forbidden',
+  'session_frozen',
+])
+
+/**
+ * True for a refusal that is counted and not recorded: anybody could fill the tape with requests that
+ * bring no key, and a frozen session has all its records.
+ */
+export function leavesNoRecord({ code }: RolltapeError): boolean {
+  return UNRECORDED.has(code)
 }
 
 /** Refuses a new exchange while the tape cannot be written: such answers are not recorded either. */

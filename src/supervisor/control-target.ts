@@ -31,6 +31,7 @@ import { version } from '../version.ts'
 import type { AnnotationInput } from '../trajectory/annotations.ts'
 import type { CursorDesk } from './cursor-desk.ts'
 import type { Sessions } from './sessions.ts'
+import { barrier } from './barrier.ts'
 import type { AdmissionScope } from './admissions.ts'
 import { Drains } from './drains.ts'
 import { explainAside } from './explain-aside.ts'
@@ -40,6 +41,7 @@ import type { Reloaded } from './reload.ts'
 import type { LoadOptions } from './replay.ts'
 import type { CounterName } from './shared.ts'
 import type { Supervisor } from './supervisor.ts'
+import { TrajectoryDesk } from './trajectory-desk.ts'
 import { modesOfAll } from './switching.ts'
 import type { Switch, Switched } from './switching.ts'
 
@@ -68,6 +70,8 @@ export class SupervisorTarget implements ControlTarget {
   readonly #supervisor: Supervisor
   readonly #probe: Probe
   readonly #drains: Drains
+  /** What has finished, for trainers. */
+  readonly trajectories: TrajectoryDesk
   readonly #owner: TargetOwner
   readonly #startedAtMs = Date.now()
   readonly #sinceMs = performance.now()
@@ -81,6 +85,7 @@ export class SupervisorTarget implements ControlTarget {
     this.#supervisor = supervisor
     this.#probe = new Probe(supervisor)
     this.#drains = new Drains(supervisor)
+    this.trajectories = new TrajectoryDesk(supervisor)
     this.#owner = owner
   }
 
@@ -182,7 +187,7 @@ export class SupervisorTarget implements ControlTarget {
   }
 
   async flush(signal: AbortSignal): Promise<RecordingStatus> {
-    const { recording, lanes } = this.#supervisor
+    const { recording } = this.#supervisor
     if (recording === undefined) throw this.#nothing('recorded', '--recording-file')
     if (this.#flushing >= FLUSHES_AT_ONCE_MAX) {
       throw new RolltapeError(
@@ -192,12 +197,7 @@ export class SupervisorTarget implements ControlTarget {
     }
     this.#flushing++
     try {
-      const asks = Array.from({ length: lanes }, (_, lane) =>
-        this.#supervisor.ask(lane, 'flush', null),
-      )
-      // What a lane that died had left is known once its successor answers.
-      const flushed = Promise.all(asks).then(() => recording.recovered())
-      await Promise.race([flushed, aborted(signal)])
+      await Promise.race([barrier(this.#supervisor, recording), aborted(signal)])
       const after = await this.#probe.recording(await this.#probe.states())
       if (after === undefined) throw new TypeError('a recording was flushed and is gone')
       return after

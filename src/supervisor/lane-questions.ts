@@ -23,6 +23,10 @@ export interface LaneQuestions {
   readonly under: { readonly asked: AdmissionRule; readonly answered: number }
   /** Answered once what is in flight under this rule has ended. */
   readonly quiet: { readonly asked: AdmissionRule; readonly answered: void }
+  /** How many exchanges of this session are not closed. */
+  readonly ofSession: { readonly asked: string; readonly answered: number }
+  /** Answered once the exchanges of this session that had arrived are closed. */
+  readonly sessionQuiet: { readonly asked: string; readonly answered: void }
   /** To end a part of a recording; answered once what had ended has its record. */
   readonly endPart: { readonly asked: PartOrder; readonly answered: void }
   /** The next part of the recording in this folder has begun. */

@@ -16,7 +16,7 @@ import type { Recovery } from '../tape/recovery.ts'
 import type { Checkpoint } from '../trajectory/appender.ts'
 import type { PartOrder } from '../lane/lane.ts'
 import type { ClosedPart } from '../trajectory/appender.ts'
-import { AnnotationWriter, annotationsFile } from '../trajectory/annotations.ts'
+import { annotationsFile } from '../trajectory/annotations.ts'
 import type { Annotation, AnnotationInput } from '../trajectory/annotations.ts'
 import { nextPart, partFile } from '../trajectory/parts.ts'
 import { adoptLines } from '../trajectory/adopt.ts'
@@ -27,6 +27,7 @@ import { workerUrl } from '../workers.ts'
 import { AppenderThread } from './appender-thread.ts'
 import type { AppenderClose, AppenderState } from './appender-thread.ts'
 import { progressLog } from './log.ts'
+import { RecordedTrajectories } from './recorded-trajectories.ts'
 import { SharedTables, makeSharedMemory } from './shared.ts'
 import { TurnsFile } from './turns.ts'
 import type { WatchBatch } from './watched.ts'
@@ -68,6 +69,7 @@ interface Opened {
   readonly appender: AppenderThread
   readonly turns: TurnsFile
   readonly tables: SharedTables
+  readonly trajectories: RecordedTrajectories
 }
 
 /** What the thread that looks at a tape is started with. */
@@ -104,13 +106,14 @@ export class Recording {
   /** Exchange numbers and turns. */
   readonly tables: SharedTables
   readonly report: RecoveryReport
+  /** What has finished, what was said about it, and who has got it. */
+  readonly trajectories: RecordedTrajectories
   readonly #options: RecordingOptions
   readonly #appender: AppenderThread
   readonly #turns: TurnsFile
   readonly #unlock: () => void
   readonly #timer: NodeJS.Timeout
   #part: number
-  readonly #annotations: AnnotationWriter
   /** Why records that dead lanes left are not made; null when all are. */
   #left: string | null = null
   readonly #nextSegments: Map<number, number>
@@ -122,8 +125,7 @@ export class Recording {
     this.report = opened.report
     this.tables = opened.tables
     this.#part = nextPart(options.file)
-    const { file, synced } = options
-    this.#annotations = new AnnotationWriter(annotationsFile(file), synced)
+    this.trajectories = opened.trajectories
     this.#nextSegments = new Map(opened.recovery.nextSegments)
     this.#options = options
     this.#appender = opened.appender
@@ -156,20 +158,9 @@ export class Recording {
     return annotationsFile(this.#options.file)
   }
 
-  /**
-   * Writes down what somebody says about a session of this recording.
-   * @throws RolltapeError `not_found` for a session it has no generation request of;
-   *   `tape_unavailable`.
-   */
+  /** Writes down what somebody says, see {@link RecordedTrajectories.annotate}. */
   annotate(input: AnnotationInput): Annotation {
-    if (!this.tables.hasSession(input.session)) {
-      throw new RolltapeError(
-        'not_found',
-        `the recording has no generation request of session ${input.session}`,
-        { hint: 'ListSessions tells which there are' },
-      )
-    }
-    return this.#annotations.append(input)
+    return this.trajectories.annotate(input)
   }
 
   /** What sessions come to since this was asked last. */
@@ -273,8 +264,8 @@ export class Recording {
    */
   async close(): Promise<AppenderClose> {
     clearInterval(this.#timer)
-    this.#annotations.close()
     try {
+      await this.trajectories.close()
       await this.#recovering
       const { lines, trouble } = await this.#appender.close()
       const troubles = [this.#left, trouble, this.#turns.save()].filter((one) => one !== null)
@@ -302,7 +293,7 @@ function prepare(file: string, folder: string, disk: Disk): () => void {
 }
 
 async function recover(
-  { file, workers, log, onTrouble }: RecordingOptions,
+  { file, workers, synced, log, onTrouble }: RecordingOptions,
   folder: string,
   disk: Disk,
 ): Promise<Opened> {
@@ -321,6 +312,15 @@ async function recover(
   })
   tables.seq = Math.max(recovery.lastSeq, derived.max, turnsSeq)
   const files = { jsonl: file, checkpoint: `${folder}/derived.json`, sidecar: true }
+  const { recordingId } = recovery
+  const recordBytes = async (): Promise<number> => {
+    const state = appender.state().catch((cause: unknown) => {
+      throw new RolltapeError('tape_unavailable', errorText(cause), { cause })
+    })
+    return (await state).bytes
+  }
+  const told = { file, recordingId, tables, synced, recordBytes }
+  const trajectories = await RecordedTrajectories.open(told)
   const appender = await AppenderThread.start(files, adopted.checkpoint, onTrouble)
   try {
     const lost = await derivePending(recovery, { folder, appender: appender.id, workers, log })
@@ -341,7 +341,7 @@ async function recover(
     tornBytes,
     cutBytes: adopted.cutBytes,
   }
-  return { folder, recovery, report, appender, turns, tables }
+  return { folder, recovery, report, appender, turns, tables, trajectories }
 }
 
 /** Makes the records that a crash left unmade. Returns how many could not be made or written. */

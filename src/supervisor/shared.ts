@@ -102,8 +102,11 @@ export function countersOf(memory: SharedArrayBuffer, lane: number): LaneCounter
   return new LaneCounters(new Float64Array(memory, at, COUNTERS.length))
 }
 
-/** Bytes of one session's entry: its hash (two i32) and its turns. */
+/** Bytes of one session's entry: its hash (two i32), and its turns with the mark of a frozen one. */
 const ENTRY_WORDS = 3
+/** A bit that no count of turns comes to. */
+const FROZEN = 0x4000_0000
+const TURNS = FROZEN - 1
 /** Twice as many slots as sessions, so that probing stays short. */
 const SLOTS = SESSIONS_MAX * 2
 
@@ -120,12 +123,14 @@ export class SharedTables {
   readonly memory: SharedMemory
   readonly #sequence: BigInt64Array
   readonly #sessions: Int32Array
+  readonly #frozen: Int32Array
   readonly #turns: Int32Array
 
   constructor(memory: SharedMemory) {
     this.memory = memory
     this.#sequence = new BigInt64Array(memory.sequence, 0, 1)
     this.#sessions = new Int32Array(memory.sequence, 8, 1)
+    this.#frozen = new Int32Array(memory.sequence, 12, 1)
     this.#turns = new Int32Array(memory.turns)
   }
 
@@ -154,17 +159,46 @@ export class SharedTables {
    * @throws RolltapeError `over_capacity` when {@link SESSIONS_MAX} sessions are known already.
    */
   nextTurn(session: string): number {
-    return Atomics.add(this.#turns, this.#slot(session) + 2, 1) + 1
+    return (Atomics.add(this.#turns, this.#slot(session) + 2, 1) & TURNS) + 1
   }
 
   /** True when a turn of this session was counted. */
   hasSession(session: string): boolean {
+    return this.turnsOf(session) > 0
+  }
+
+  /** How many turns of a session were counted. */
+  turnsOf(session: string): number {
+    return this.#wordOf(session) & TURNS
+  }
+
+  /** True once a session takes no more calls. While none is frozen this costs one load. */
+  isFrozen(session: string): boolean {
+    return Atomics.load(this.#frozen, 0) > 0 && (this.#wordOf(session) & FROZEN) !== 0
+  }
+
+  /**
+   * From now on a session takes no more calls, or takes them again.
+   * @throws RolltapeError `over_capacity` as {@link nextTurn}.
+   */
+  setFrozen(session: string, frozen: boolean): void {
+    const at = this.#slot(session) + 2
+    const before = frozen
+      ? Atomics.or(this.#turns, at, FROZEN)
+      : Atomics.and(this.#turns, at, ~FROZEN)
+    if (((before & FROZEN) !== 0) !== frozen) Atomics.add(this.#frozen, 0, frozen ? 1 : -1)
+  }
+
+  /** A session's turns and mark; 0 when nothing is known of it. */
+  #wordOf(session: string): number {
     const [low, high] = hash64(session)
     for (let slot = (high >>> 0) % SLOTS; ; slot = (slot + 1) % SLOTS) {
       const at = slot * ENTRY_WORDS
       const held = Atomics.load(this.#turns, at)
-      if (held === 0) return false
-      if (held === low && settle(this.#turns, at + 1) === high) return true
+      if (held === 0) return 0
+      if (held === low && settle(this.#turns, at + 1) === high) {
+        return Atomics.load(this.#turns, at + 2)
+      }
     }
   }
 
@@ -179,7 +213,7 @@ export class SharedTables {
     const words: number[] = []
     for (let at = 0; at < this.#turns.length; at += ENTRY_WORDS) {
       const low = this.#turns[at] ?? 0
-      if (low !== 0) words.push(low, this.#turns[at + 1] ?? 0, this.#turns[at + 2] ?? 0)
+      if (low !== 0) words.push(low, this.#turns[at + 1] ?? 0, (this.#turns[at + 2] ?? 0) & TURNS)
     }
     return Buffer.from(Int32Array.from(words).buffer)
   }

@@ -1,8 +1,14 @@
 /**
  * What a trainer or an environment says about sessions: `runs/a.annotations.jsonl`, one line each,
- * only ever appended to. Exports join them to the records by session; the last word counts.
+ * only ever appended to. Exports join them to the records by session; the last word counts. That a
+ * session has finished, or is frozen, stands there as well.
  *
- *   {"schema":"rolltape.annotation/1","session":"s1","at":1763640000.25,"reward":0.5,"done":true,"tags":{"env":"dev"}}
+ *   {"schema":"rolltape.annotation/1","session":"s1","at":1763640000.25,"reward":0.5,"tags":{"env":"dev"}}
+ *   {"schema":"rolltape.annotation/1","session":"s1","at":1763640001.5,"closed":true,
+ *    "finished":{"version":1,"turns":3,"last_seq":7,"since_seq":0},
+ *    "frozen":{"id":"…","version":1,"records":3,"sha256":"…"}}
+ *
+ * (wrapped here, one line each in the file)
  */
 import { errorText, RolltapeError } from '../errors.ts'
 import type { Disk } from '../tape/disk.ts'
@@ -20,8 +26,37 @@ export interface AnnotationInput {
   readonly note?: string
 }
 
+/** That a session has finished, as far as the recording had come by then. */
+export interface Finish {
+  /** Counts how often the session has finished. */
+  readonly version: number
+  /** Turns of the session. */
+  readonly turns: number
+  /** Exchanges that came later have higher numbers. */
+  readonly last_seq: number
+  /** The last number of the version before; 0 in the first. */
+  readonly since_seq: number
+}
+
+/** A session that takes no more calls, and its records. */
+export interface Snapshot {
+  readonly id: string
+  /** That of its finish. */
+  readonly version: number
+  readonly records: number
+  /** In hex, of the records by `seq`: each line as it stands in the file, with its line break. */
+  readonly sha256: string
+}
+
+/** What becomes of a session, beside what is said about it. */
+export interface SessionMark {
+  readonly closed?: true
+  readonly finished?: Finish
+  readonly frozen?: Snapshot
+}
+
 /** One line of the file. */
-export interface Annotation extends AnnotationInput {
+export interface Annotation extends AnnotationInput, SessionMark {
   readonly schema: typeof ANNOTATION_SCHEMA
   /** Epoch s. */
   readonly at: number
@@ -53,7 +88,7 @@ export class AnnotationWriter {
    * Appends one.
    * @throws RolltapeError `tape_unavailable` when the disk does not take it; then nothing is there.
    */
-  append(input: AnnotationInput): Annotation {
+  append(input: AnnotationInput & SessionMark): Annotation {
     const annotation: Annotation = {
       schema: ANNOTATION_SCHEMA,
       at: Date.now() / 1_000,
@@ -66,6 +101,11 @@ export class AnnotationWriter {
       throw new RolltapeError('tape_unavailable', message, { cause })
     }
     return annotation
+  }
+
+  /** Bytes of the file, once something was appended. */
+  get bytes(): number {
+    return this.#bytes
   }
 
   /** Closes the file, where it was opened. */

@@ -31,8 +31,13 @@ export function closedParts(file: string, disk: Disk = realDisk): { part: number
  * name stands alone.
  */
 export function partsUpTo(file: string): string[] {
-  if (!file.endsWith('.jsonl') || /\.\d{6,}\.jsonl$/.test(file)) return [file]
+  if (!file.endsWith('.jsonl') || isClosedPart(file)) return [file]
   return [...closedParts(file).map((part) => part.file), file]
+}
+
+/** True for the name of a part that a rotation closed. */
+export function isClosedPart(file: string): boolean {
+  return /\.\d{6,}\.jsonl$/.test(file)
 }
 
 /** The part that comes after those that are closed. */

@@ -16,6 +16,7 @@ import { startInferenceServer } from '../../src/inference/server.ts'
 import {
   EXPLAINED_AT_ONCE_MAX,
   FLUSHES_AT_ONCE_MAX,
+  FREEZES_AT_ONCE_MAX,
   LOADS_AT_ONCE_MAX,
   PAUSES_MAX,
   RUNS_MAX,
@@ -24,6 +25,7 @@ import {
 } from '../../src/limits.ts'
 import { IGNORE_NOTHING } from '../../src/replay/canonical.ts'
 import { explainAside } from '../../src/supervisor/explain-aside.ts'
+import { SessionLog } from '../../src/trajectory/session-log.ts'
 import { ControlClient, encode } from '../support/control-client.ts'
 import type { Sent } from '../support/control-client.ts'
 import { RawClient, post, rawRequest } from '../support/raw-client.ts'
@@ -115,6 +117,7 @@ const RECORDING: readonly Plain[] = [
   ['GetSession', 'NOT_FOUND', { 1: 'none' }],
   ['CloseSession', 'INVALID_ARGUMENT'],
   ['CloseSession', 'NOT_FOUND', { 1: 'none' }],
+  ['CloseSession', 'NOT_FOUND', { 1: 'none', 2: 1 }],
   ['AnnotateSession', 'INVALID_ARGUMENT', { 1: 'a' }],
   ['AnnotateSession', 'NOT_FOUND', { 1: 'none', 5: 'well done' }],
   ['ListCursors', 'FAILED_PRECONDITION'],
@@ -144,6 +147,7 @@ const RECORDING: readonly Plain[] = [
 ]
 
 const REPLAYING: readonly Plain[] = [
+  ['CloseSession', 'FAILED_PRECONDITION', { 1: 'b', 2: 1 }],
   ['AnnotateSession', 'FAILED_PRECONDITION', { 1: 'a', 5: 'well done' }],
   ['ListCursors', 'INVALID_ARGUMENT', { 2: -1 }],
   ['GetCursor', 'INVALID_ARGUMENT'],
@@ -187,6 +191,8 @@ const REPLAYING_DOWN: readonly Plain[] = [
 
 /** What needs more than asking; see the tests below. */
 const STAGED = [
+  'CloseSession RESOURCE_EXHAUSTED',
+  'AnnotateSession RESOURCE_EXHAUSTED',
   'ForkCursor RESOURCE_EXHAUSTED',
   'ReloadConfig INVALID_ARGUMENT',
   'ReloadConfig FAILED_PRECONDITION',
@@ -205,7 +211,7 @@ const nameOf = ([method, name]: Plain): string => `${method} ${name}`
 
 t.test('each promise of a comment has a case, and each case a promise', async (t) => {
   const plain = [...RECORDING, ...REPLAYING, ...RECORDING_DOWN, ...REPLAYING_DOWN].map(nameOf)
-  t.strictSame([...plain, ...STAGED].sort(), promised().sort())
+  t.strictSame([...new Set([...plain, ...STAGED])].sort(), promised().sort())
 })
 
 /** By a client that has no word of ours: grpcio, for which the bytes of the requests are enough. */
@@ -336,6 +342,37 @@ t.test('of one whose exchange in flight does not end', async (t) => {
   const client = new ControlClient(t, address)
   t.equal(await outcomeOf(client, 'PauseAdmission', { 1: 3 }, 300), 'DEADLINE_EXCEEDED')
   open.close()
+})
+
+t.test('of one in which more freezes wait than may, or more sessions have finished', async (t) => {
+  const slow = await startScriptedUpstream((x) =>
+    x.send(responseHead(200, 'OK', [['Transfer-Encoding', 'chunked']]), chunkOf('part')),
+  )
+  t.teardown(() => slow.close())
+  const recordingFile = join(makeFolder(t), 'a.jsonl')
+  const { address, url } = await startSteered(t, { proxyBaseUrl: slow.url, recordingFile })
+  const client = new ControlClient(t, address)
+  const running = Array.from({ length: FREEZES_AT_ONCE_MAX + 1 }, async (_, n) => {
+    const one = await RawClient.open(url)
+    one.send(post(`/sessions/s${n}${CHAT}`, bodyOf('go')))
+    await one.until((bytes) => bytes.includes('part'))
+    return one
+  })
+  const open = await Promise.all(running)
+  const met = await outcomesOf(open.length, (n) =>
+    outcomeOf(client, 'CloseSession', { 1: `s${n}`, 2: 1 }, 1_000),
+  )
+  t.strictSame(met, ['FAILED_PRECONDITION', 'RESOURCE_EXHAUSTED'])
+  for (const one of open) one.close()
+
+  const path = join(makeFolder(t), 'a.annotations.jsonl')
+  const log = await SessionLog.open({ path, synced: false, finishedMax: 2 })
+  const done = (session: string) => () =>
+    log.annotate({ session, done: true }, { turns: 1, seq: 1 })
+  for (const session of ['a', 'b', 'a']) t.doesNotThrow(done(session))
+  t.throws(done('c'), { code: 'over_capacity' })
+  t.equal(GRPC_STATUS.over_capacity, 'RESOURCE_EXHAUSTED')
+  t.doesNotThrow(() => log.annotate({ session: 'c', note: 'x' }, { turns: 1, seq: 1 }))
 })
 
 t.test('of one whose recording is damaged, or that stops meanwhile', async (t) => {

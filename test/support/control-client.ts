@@ -11,10 +11,11 @@ import { SERVICE } from './control.ts'
 /** Fields of a message by number: numbers of varints, bytes of what has a length. */
 export type Fields = Map<number, (number | Buffer)[]>
 
-/** A field to send: a number, a text, a message, or several of them. */
-export type Sent = Record<number, Value | readonly Value[]>
-
+/** What a field holds: a whole number, one that is not and goes as a double, a text, or a message. */
 type Value = number | string | Buffer
+
+/** A message to send: each field's value, or several of them. */
+export type Sent = Record<number, Value | readonly Value[]>
 
 interface Raw {
   unary(request: Sent, metadata: Metadata, options: object, done: Done): { cancel(): void }
@@ -120,11 +121,12 @@ export function numberOf(fields: Fields | undefined, number: number): number {
 /** A message as bytes, to be sent or put into another. */
 export function encode(message: Sent): Buffer {
   const writer = new BinaryWriter()
-  const fields = Object.entries(message).flatMap(([number, value]) =>
-    (Array.isArray(value) ? value : [value]).map((one: Value) => [Number(number), one] as const),
+  const fields = Object.entries(message).flatMap(([number, values]) =>
+    [values].flat().map((value) => [Number(number), value as Value] as const),
   )
   for (const [number, value] of fields) {
-    if (typeof value === 'number') writer.uint32(number << 3).int64(value)
+    if (Number.isInteger(value)) writer.uint32(number << 3).int64(Number(value))
+    else if (typeof value === 'number') writer.uint32((number << 3) | 1).double(value)
     else writer.uint32((number << 3) | 2).bytes(Buffer.from(value))
   }
   return Buffer.from(writer.finish())

@@ -45,7 +45,10 @@ export interface TokenEngine {
 const [IM_START, IM_END, NEW_LINE] = [1, 2, 3]
 
 /** Starts an engine that answers as `say` wants; it ends with the test. */
-export async function startTokenEngine(t: Test, say: (asked: Asked) => Said): Promise<TokenEngine> {
+export async function startTokenEngine(
+  t: Test,
+  say: (asked: Asked) => Said | Promise<Said>,
+): Promise<TokenEngine> {
   const engine = { url: '', sampled: 0 }
   const ids = new Map<string, number>()
   const encode = (words: string): number[] =>
@@ -63,7 +66,7 @@ export async function startTokenEngine(t: Test, say: (asked: Asked) => Said): Pr
   const server = createServer((request, response) => {
     void text(request).then(async (body) => {
       const asked = JSON.parse(body) as Asked
-      const said = say(asked)
+      const said = await say(asked)
       if (said.status !== undefined) {
         response.writeHead(said.status, { 'content-type': 'application/json' })
         return response.end(`{"error":{"message":"no","code":${said.status}}}`)

@@ -15,6 +15,7 @@ import { modeVerb } from './mode.ts'
 import { configVerb, reloadVerb, statusVerb } from './status.ts'
 import { flushVerb, rotateVerb, shutdownVerb } from './steer.ts'
 import { tailVerb } from './tail.ts'
+import { trajectoriesVerb } from './trajectories.ts'
 
 const HELP = `
 The address is --control, else ROLLTAPE_CONTROL, else that of the detached rolltape that its state
@@ -56,6 +57,7 @@ export function ctlCommand(terminal: Terminal, finish: (code: number) => void): 
     sessionVerb,
     closeVerb,
     annotateVerb,
+    trajectoriesVerb,
     cursorsVerb,
     seekVerb,
     resetVerb,

@@ -11,6 +11,7 @@ import type { ChannelCredentials, ChannelOptions, ServiceError } from '@grpc/grp
 import type { Command } from 'commander'
 
 import { ControlServiceClient } from '../../control/gen/rolltape/control/v1/control.ts'
+import { TrajectoryServiceClient } from '../../control/gen/rolltape/trajectory/v1/trajectory.ts'
 import { errorText, RolltapeError } from '../../errors.ts'
 import { formatControlAddress, parseControlAddress } from '../../options/control-address.ts'
 import { addOptions } from '../options.ts'
@@ -80,6 +81,8 @@ export function addConnection(command: Command): Command {
 /** One connection, for one command. */
 export class Connection {
   readonly client: ControlServiceClient
+  /** For its methods: calls of both services share the other one's channel. */
+  readonly trajectories: TrajectoryServiceClient
   /** Where it leads. */
   readonly address: string
   readonly #metadata = new Metadata()
@@ -97,6 +100,11 @@ export class Connection {
     this.#timeoutMs = timeoutOf(flags.timeout)
     const channel = channelOf(flags, this.address)
     this.client = new ControlServiceClient(this.address, channel.credentials, channel.options)
+    this.trajectories = new TrajectoryServiceClient(
+      this.address,
+      channel.credentials,
+      channel.options,
+    )
   }
 
   /**
@@ -117,6 +125,7 @@ export class Connection {
       return EXIT_OF[error.code] ?? CTL_EXIT.failed
     } finally {
       connection.client.close()
+      connection.trajectories.close()
     }
   }
 

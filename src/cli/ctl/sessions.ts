@@ -25,6 +25,10 @@ const SESSIONS = new Table([
   { title: 'OUTCOMES', width: 40 },
 ])
 
+interface CloseFlags extends ConnectionFlags {
+  readonly freeze?: boolean
+}
+
 interface AnnotateFlags extends ConnectionFlags {
   readonly tag: readonly string[]
   readonly reward?: string
@@ -79,20 +83,30 @@ export function closeVerb(terminal: Terminal, finish: (code: number) => void): C
   const command = new Command('close')
     .description('End a session: take back what it has of its own, tell what it left unused')
     .argument('<id>', 'the session')
-  return addConnection(command).action(async (id: string, flags: ConnectionFlags) => {
+    .option('--freeze', 'it takes no more calls, for good; waits for those in flight')
+  return addConnection(command).action(async (id: string, flags: CloseFlags) => {
+    const request = { session: id, freeze: flags.freeze === true }
     finish(
       await Connection.use(flags, terminal, async (to) => {
-        const reply = await to.call(to.client.closeSession, { session: id })
+        const reply = await to.call(to.client.closeSession, request)
         if (flags.json === true) sayJson(terminal, CloseSessionResponse.toJSON(reply))
-        else {
-          for (const line of reply.session ? sessionFacts(reply.session) : []) say(terminal, line)
-          if (reply.cursors.length > 0) sayCursors(terminal, reply.cursors)
-          say(terminal, `closed; ${reply.unused} records of it nobody has asked for`)
-        }
+        else sayClosed(terminal, reply)
         return EXIT.done
       }),
     )
   })
+}
+
+function sayClosed(terminal: Terminal, reply: CloseSessionResponse): void {
+  const { session, cursors, unused, snapshot } = reply
+  for (const line of session ? sessionFacts(session) : []) say(terminal, line)
+  if (cursors.length > 0) sayCursors(terminal, cursors)
+  if (snapshot !== undefined) {
+    const { id, version, records, sha256 } = snapshot
+    const frozen = `${id}, version ${version}, ${records} records, sha256 ${sha256}`
+    for (const line of facts([['frozen', frozen]])) say(terminal, line)
+  }
+  say(terminal, `closed; ${unused} records of it nobody has asked for`)
 }
 
 /** Makes `ctl annotate`. */

@@ -820,11 +820,13 @@ export interface GetSessionResponse {
 export interface CloseSessionRequest {
   /** Its id. */
   session: string;
+  /** It takes no more calls, for good. */
+  freeze: boolean;
 }
 
 /** A session that is closed. */
 export interface CloseSessionResponse {
-  /** What it came to. */
+  /** What it came to; not set when no exchange of it has ended since the start. */
   session:
     | Session
     | undefined;
@@ -832,6 +834,20 @@ export interface CloseSessionResponse {
   cursors: Cursor[];
   /** Records of those that nobody has used. */
   unused: number;
+  /** What it is frozen as; not set when it is not. */
+  snapshot: SessionSnapshot | undefined;
+}
+
+/** A session that takes no more calls, and its records. */
+export interface SessionSnapshot {
+  /** Names it: the same session with other records has another. */
+  id: string;
+  /** How often the session had finished by then, this time included. */
+  version: number;
+  /** Its records. */
+  records: number;
+  /** SHA-256, in hex, of its records by seq: each line as it stands in the file, with a line feed. */
+  sha256: string;
 }
 
 /** Something that is said about a session. */
@@ -4980,13 +4996,16 @@ export const GetSessionResponse: MessageFns<GetSessionResponse> = {
 };
 
 function createBaseCloseSessionRequest(): CloseSessionRequest {
-  return { session: "" };
+  return { session: "", freeze: false };
 }
 
 export const CloseSessionRequest: MessageFns<CloseSessionRequest> = {
   encode(message: CloseSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.session !== "") {
       writer.uint32(10).string(message.session);
+    }
+    if (message.freeze !== false) {
+      writer.uint32(16).bool(message.freeze);
     }
     return writer;
   },
@@ -5012,6 +5031,14 @@ export const CloseSessionRequest: MessageFns<CloseSessionRequest> = {
             message.session = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.freeze = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5025,13 +5052,19 @@ export const CloseSessionRequest: MessageFns<CloseSessionRequest> = {
   },
 
   fromJSON(object: any): CloseSessionRequest {
-    return { session: isSet(object.session) ? globalThis.String(object.session) : "" };
+    return {
+      session: isSet(object.session) ? globalThis.String(object.session) : "",
+      freeze: isSet(object.freeze) ? globalThis.Boolean(object.freeze) : false,
+    };
   },
 
   toJSON(message: CloseSessionRequest): unknown {
     const obj: any = {};
     if (message.session !== undefined) {
       obj.session = message.session;
+    }
+    if (message.freeze !== undefined) {
+      obj.freeze = message.freeze;
     }
     return obj;
   },
@@ -5042,12 +5075,13 @@ export const CloseSessionRequest: MessageFns<CloseSessionRequest> = {
   fromPartial(object: DeepPartial<CloseSessionRequest>): CloseSessionRequest {
     const message = createBaseCloseSessionRequest();
     message.session = object.session ?? "";
+    message.freeze = object.freeze ?? false;
     return message;
   },
 };
 
 function createBaseCloseSessionResponse(): CloseSessionResponse {
-  return { session: undefined, cursors: [], unused: 0 };
+  return { session: undefined, cursors: [], unused: 0, snapshot: undefined };
 }
 
 export const CloseSessionResponse: MessageFns<CloseSessionResponse> = {
@@ -5060,6 +5094,9 @@ export const CloseSessionResponse: MessageFns<CloseSessionResponse> = {
     }
     if (message.unused !== 0) {
       writer.uint32(24).int64(message.unused);
+    }
+    if (message.snapshot !== undefined) {
+      SessionSnapshot.encode(message.snapshot, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -5101,6 +5138,14 @@ export const CloseSessionResponse: MessageFns<CloseSessionResponse> = {
             message.unused = longToNumber(reader.int64());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.snapshot = SessionSnapshot.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5118,6 +5163,7 @@ export const CloseSessionResponse: MessageFns<CloseSessionResponse> = {
       session: isSet(object.session) ? Session.fromJSON(object.session) : undefined,
       cursors: globalThis.Array.isArray(object?.cursors) ? object.cursors.map((e: any) => Cursor.fromJSON(e)) : [],
       unused: isSet(object.unused) ? globalThis.Number(object.unused) : 0,
+      snapshot: isSet(object.snapshot) ? SessionSnapshot.fromJSON(object.snapshot) : undefined,
     };
   },
 
@@ -5132,6 +5178,9 @@ export const CloseSessionResponse: MessageFns<CloseSessionResponse> = {
     if (message.unused !== undefined) {
       obj.unused = Math.round(message.unused);
     }
+    if (message.snapshot !== undefined) {
+      obj.snapshot = SessionSnapshot.toJSON(message.snapshot);
+    }
     return obj;
   },
 
@@ -5145,6 +5194,126 @@ export const CloseSessionResponse: MessageFns<CloseSessionResponse> = {
       : undefined;
     message.cursors = object.cursors?.map((e) => Cursor.fromPartial(e)) || [];
     message.unused = object.unused ?? 0;
+    message.snapshot = (object.snapshot !== undefined && object.snapshot !== null)
+      ? SessionSnapshot.fromPartial(object.snapshot)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSessionSnapshot(): SessionSnapshot {
+  return { id: "", version: 0, records: 0, sha256: "" };
+}
+
+export const SessionSnapshot: MessageFns<SessionSnapshot> = {
+  encode(message: SessionSnapshot, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.version !== 0) {
+      writer.uint32(16).int64(message.version);
+    }
+    if (message.records !== 0) {
+      writer.uint32(24).int64(message.records);
+    }
+    if (message.sha256 !== "") {
+      writer.uint32(34).string(message.sha256);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SessionSnapshot {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSessionSnapshot();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.version = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.records = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.sha256 = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SessionSnapshot {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      version: isSet(object.version) ? globalThis.Number(object.version) : 0,
+      records: isSet(object.records) ? globalThis.Number(object.records) : 0,
+      sha256: isSet(object.sha256) ? globalThis.String(object.sha256) : "",
+    };
+  },
+
+  toJSON(message: SessionSnapshot): unknown {
+    const obj: any = {};
+    if (message.id !== undefined) {
+      obj.id = message.id;
+    }
+    if (message.version !== undefined) {
+      obj.version = Math.round(message.version);
+    }
+    if (message.records !== undefined) {
+      obj.records = Math.round(message.records);
+    }
+    if (message.sha256 !== undefined) {
+      obj.sha256 = message.sha256;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SessionSnapshot>): SessionSnapshot {
+    return SessionSnapshot.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SessionSnapshot>): SessionSnapshot {
+    const message = createBaseSessionSnapshot();
+    message.id = object.id ?? "";
+    message.version = object.version ?? 0;
+    message.records = object.records ?? 0;
+    message.sha256 = object.sha256 ?? "";
     return message;
   },
 };
@@ -9607,13 +9776,21 @@ export const ControlServiceService = {
   /**
    * Ends a session: what it has of its own (mode, pace, …) is taken back, and it is listed no more. Of
    * what is replayed to it, tells how much nobody has asked for. A request that comes later begins it
-   * anew.
+   * anew. Where it is recorded it has finished with this, see TrajectoryService.
+   *
+   * With freeze it stays as it is for good: later calls of it get 409, also after a restart, and a
+   * digest of its records is kept. Calls in flight end first; until they have, new ones get 409
+   * already. Freezing again answers the same snapshot.
    *
    * Status codes:
    * - OK
    * - INVALID_ARGUMENT: session is empty.
-   * - NOT_FOUND: no exchange of it has ended since the start.
-   * - UNAVAILABLE: a lane did not answer.
+   * - NOT_FOUND: no exchange of it has ended since the start, and none is recorded that a close before
+   *   did not know; with freeze, none is recorded.
+   * - FAILED_PRECONDITION: freeze is asked for and nothing is recorded, or calls of it are still in
+   *   flight 30 s later or shortly before the caller's deadline; then it goes on.
+   * - RESOURCE_EXHAUSTED: too many freezes wait, or too many sessions have finished.
+   * - UNAVAILABLE: a lane did not answer, or it cannot be written.
    */
   closeSession: {
     path: "/rolltape.control.v1.ControlService/CloseSession" as const,
@@ -9627,13 +9804,15 @@ export const ControlServiceService = {
   },
   /**
    * Says something about a session: tags, reward, whether it is done. It is appended to the
-   * recording's annotations before this answers.
+   * recording's annotations before this answers. A session that is done has finished, see
+   * TrajectoryService.
    *
    * Status codes:
    * - OK
    * - INVALID_ARGUMENT: session is empty, nothing is said, or a field is over its bound.
    * - NOT_FOUND: the recording has no generation request of this session.
    * - FAILED_PRECONDITION: nothing is recorded.
+   * - RESOURCE_EXHAUSTED: it is done, and too many sessions have finished.
    * - UNAVAILABLE: it cannot be written.
    */
   annotateSession: {
@@ -10065,24 +10244,34 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
   /**
    * Ends a session: what it has of its own (mode, pace, …) is taken back, and it is listed no more. Of
    * what is replayed to it, tells how much nobody has asked for. A request that comes later begins it
-   * anew.
+   * anew. Where it is recorded it has finished with this, see TrajectoryService.
+   *
+   * With freeze it stays as it is for good: later calls of it get 409, also after a restart, and a
+   * digest of its records is kept. Calls in flight end first; until they have, new ones get 409
+   * already. Freezing again answers the same snapshot.
    *
    * Status codes:
    * - OK
    * - INVALID_ARGUMENT: session is empty.
-   * - NOT_FOUND: no exchange of it has ended since the start.
-   * - UNAVAILABLE: a lane did not answer.
+   * - NOT_FOUND: no exchange of it has ended since the start, and none is recorded that a close before
+   *   did not know; with freeze, none is recorded.
+   * - FAILED_PRECONDITION: freeze is asked for and nothing is recorded, or calls of it are still in
+   *   flight 30 s later or shortly before the caller's deadline; then it goes on.
+   * - RESOURCE_EXHAUSTED: too many freezes wait, or too many sessions have finished.
+   * - UNAVAILABLE: a lane did not answer, or it cannot be written.
    */
   closeSession: handleUnaryCall<CloseSessionRequest, CloseSessionResponse>;
   /**
    * Says something about a session: tags, reward, whether it is done. It is appended to the
-   * recording's annotations before this answers.
+   * recording's annotations before this answers. A session that is done has finished, see
+   * TrajectoryService.
    *
    * Status codes:
    * - OK
    * - INVALID_ARGUMENT: session is empty, nothing is said, or a field is over its bound.
    * - NOT_FOUND: the recording has no generation request of this session.
    * - FAILED_PRECONDITION: nothing is recorded.
+   * - RESOURCE_EXHAUSTED: it is done, and too many sessions have finished.
    * - UNAVAILABLE: it cannot be written.
    */
   annotateSession: handleUnaryCall<AnnotateSessionRequest, AnnotateSessionResponse>;
@@ -10399,13 +10588,21 @@ export interface ControlServiceClient extends Client {
   /**
    * Ends a session: what it has of its own (mode, pace, …) is taken back, and it is listed no more. Of
    * what is replayed to it, tells how much nobody has asked for. A request that comes later begins it
-   * anew.
+   * anew. Where it is recorded it has finished with this, see TrajectoryService.
+   *
+   * With freeze it stays as it is for good: later calls of it get 409, also after a restart, and a
+   * digest of its records is kept. Calls in flight end first; until they have, new ones get 409
+   * already. Freezing again answers the same snapshot.
    *
    * Status codes:
    * - OK
    * - INVALID_ARGUMENT: session is empty.
-   * - NOT_FOUND: no exchange of it has ended since the start.
-   * - UNAVAILABLE: a lane did not answer.
+   * - NOT_FOUND: no exchange of it has ended since the start, and none is recorded that a close before
+   *   did not know; with freeze, none is recorded.
+   * - FAILED_PRECONDITION: freeze is asked for and nothing is recorded, or calls of it are still in
+   *   flight 30 s later or shortly before the caller's deadline; then it goes on.
+   * - RESOURCE_EXHAUSTED: too many freezes wait, or too many sessions have finished.
+   * - UNAVAILABLE: a lane did not answer, or it cannot be written.
    */
   closeSession(
     request: CloseSessionRequest,
@@ -10424,13 +10621,15 @@ export interface ControlServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Says something about a session: tags, reward, whether it is done. It is appended to the
-   * recording's annotations before this answers.
+   * recording's annotations before this answers. A session that is done has finished, see
+   * TrajectoryService.
    *
    * Status codes:
    * - OK
    * - INVALID_ARGUMENT: session is empty, nothing is said, or a field is over its bound.
    * - NOT_FOUND: the recording has no generation request of this session.
    * - FAILED_PRECONDITION: nothing is recorded.
+   * - RESOURCE_EXHAUSTED: it is done, and too many sessions have finished.
    * - UNAVAILABLE: it cannot be written.
    */
   annotateSession(
