@@ -2,17 +2,17 @@
  * `rolltape derive`: the records of a tape, made anew: for when the `.jsonl` was lost, cut, or made
  * by an older rolltape. The tape is only read.
  */
-import { closeSync, existsSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { Command } from 'commander'
-import { RolltapeError, errorText } from '../errors.ts'
+import { RolltapeError } from '../errors.ts'
 import { gatherAll, readFrames } from '../tape/check.ts'
 import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { lineOf } from '../trajectory/check.ts'
+import { openOutput, outputPlace, type Output } from './output.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { tapeFolderOf } from './source.ts'
 import { EXIT, tell, type Terminal } from './terminal.ts'
-import { write } from './writing.ts'
 
 interface DeriveFlags {
   readonly out: string
@@ -47,14 +47,14 @@ async function derive(path: string, flags: DeriveFlags, terminal: Terminal): Pro
     })
   }
   const held = recordedNow(folder, realDisk)
-  const out = flags.out === '-' ? new StandardOut(terminal) : openOut(flags, folder, held)
+  const out = await openOutput(placeOf(flags, folder, held), terminal)
   try {
     const left = await withProgress(terminal, (told) => run(folder, held, out, terminal, told))
-    out.keep()
+    await out.keep()
     if (left > 0) tell(terminal, `${left} exchanges cannot be read, and are left out`)
     return left === 0 ? EXIT.done : EXIT.failed
   } finally {
-    out.close()
+    await out.drop()
   }
 }
 
@@ -62,7 +62,7 @@ async function derive(path: string, flags: DeriveFlags, terminal: Terminal): Pro
 async function run(
   folder: string,
   held: string | undefined,
-  out: Out,
+  out: Output,
   { stopping }: Terminal,
   { onProgress, onTrouble }: ReadingTold,
 ): Promise<number> {
@@ -92,75 +92,25 @@ async function run(
   return left
 }
 
-/** Where lines go. */
-interface Out {
-  write(line: Buffer): Promise<void> | void
-  /** All was written. */
-  keep(): void
-  /** Called in any case; what was not kept leaves nothing behind. */
-  close(): void
-}
-
-class StandardOut implements Out {
-  readonly #terminal: Terminal
-
-  constructor(terminal: Terminal) {
-    this.#terminal = terminal
-  }
-
-  write(line: Buffer): Promise<void> {
-    return write(this.#terminal, line)
-  }
-
-  keep(): void {}
-
-  close(): void {}
-}
-
-/** Written beside the file, and put into its place at the end. */
-class FileOut implements Out {
-  readonly #file: string
-  readonly #beside: string
-  readonly #fd: number
-  #isKept = false
-
-  constructor(file: string) {
-    this.#file = file
-    this.#beside = `${file}.${process.pid}.part`
-    this.#fd = openSync(this.#beside, 'wx', 0o600)
-  }
-
-  write(line: Buffer): void {
-    for (let done = 0; done < line.length;) done += writeSync(this.#fd, line, done)
-  }
-
-  keep(): void {
-    renameSync(this.#beside, this.#file)
-    this.#isKept = true
-  }
-
-  close(): void {
-    closeSync(this.#fd)
-    if (!this.#isKept) rmSync(this.#beside, { force: true })
-  }
-}
-
-function openOut({ out, force }: DeriveFlags, folder: string, held: string | undefined): Out {
-  if (held !== undefined && out === `${folder.replace(/\.tape\/?$/, '')}.jsonl`) {
+/** Where the records go; what somebody is writing, or is there already, is left alone. */
+function placeOf({ out, force }: DeriveFlags, folder: string, held: string | undefined) {
+  const place = outputPlace(out, { recording: folder, records: 'replaced' })
+  const records = outputPlace(recordsOf(folder), { recording: folder, records: 'replaced' })
+  if (held !== undefined && place.path === records.path) {
     throw new RolltapeError('recording_locked', `${out} is being recorded (${held})`, {
       hint: 'derive into another file, or stop the recorder',
     })
   }
-  if (existsSync(out) && force !== true) {
+  if (place.isThere && force !== true) {
     throw new RolltapeError('bad_option', `--out ${out} is there already`, {
       hint: 'choose another file, or say --force to replace it',
     })
   }
-  try {
-    return new FileOut(out)
-  } catch (cause) {
-    throw new RolltapeError('bad_option', `--out ${out}: ${errorText(cause)}`, { cause })
-  }
+  return place
+}
+
+function recordsOf(folder: string): string {
+  return `${folder.replace(/\.tape\/?$/, '')}.jsonl`
 }
 
 async function breathe(stopping: AbortSignal): Promise<void> {
