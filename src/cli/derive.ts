@@ -5,24 +5,26 @@
 import { existsSync } from 'node:fs'
 import { Command } from 'commander'
 import { RolltapeError } from '../errors.ts'
-import { gatherAll, readFrames } from '../tape/check.ts'
+import { damageOf, gatherAll, placeOf as stretchText, readFrames } from '../tape/check.ts'
 import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { lineOf } from '../trajectory/check.ts'
 import { openOutput, outputPlace, type Output } from './output.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { tapeFolderOf } from './source.ts'
-import { EXIT, tell, type Terminal } from './terminal.ts'
+import { EXIT, type Terminal } from './terminal.ts'
 
 interface DeriveFlags {
   readonly out: string
   readonly force?: boolean
+  readonly partial?: boolean
 }
 
 const HELP = `
 Lines come in the order of \`seq\`, parts that were rotated together; each is the one that was written
 while recording (but for \`verify\`, which needs the recording that was compared with). Exchanges that
 a crash cut have the outcome \`incomplete\`; those of a recording that is being written are left out.
+What is damaged is told, as \`verify\` does, and the exit code is 1; a file that is there then stays.
 
   rolltape derive runs/a.tape --out runs/a.jsonl      the file was lost
   rolltape derive runs/a.tape --out - | jq .outcome`
@@ -34,7 +36,8 @@ export function deriveCommand(terminal: Terminal, finish: (code: number) => void
     .description('Make the records of a tape anew')
     .argument('<recording>', 'a tape folder, or the .jsonl beside it')
     .requiredOption('--out <file>', 'where the records go; `-` is stdout')
-    .option('--force', 'replace the file if it is there')
+    .option('--force', 'replace the file if it is there; of a tape that is whole')
+    .option('--partial', 'with --force: replace it with what a damaged tape still holds')
     .addHelpText('after', HELP)
     .action(async (path: string, flags: DeriveFlags) => finish(await derive(path, flags, terminal)))
 }
@@ -47,18 +50,27 @@ async function derive(path: string, flags: DeriveFlags, terminal: Terminal): Pro
     })
   }
   const held = recordedNow(folder, realDisk)
-  const out = await openOutput(placeOf(flags, folder, held), terminal)
+  const place = placeOf(flags, folder, held)
+  const out = await openOutput(place, terminal)
   try {
-    const left = await withProgress(terminal, (told) => run(folder, held, out, terminal, told))
+    const damage = await withProgress(terminal, (told) => run(folder, held, out, terminal, told))
+    if (damage === 0) {
+      await out.keep()
+      return EXIT.done
+    }
+    if (place.isThere && flags.partial !== true) {
+      throw new RolltapeError('tape_corrupt', `${flags.out} stays as it was: the tape is damaged`, {
+        hint: 'choose another file, or say --force --partial to replace it with what is left',
+      })
+    }
     await out.keep()
-    if (left > 0) tell(terminal, `${left} exchanges cannot be read, and are left out`)
-    return left === 0 ? EXIT.done : EXIT.failed
+    return EXIT.failed
   } finally {
     await out.drop()
   }
 }
 
-/** Writes all lines; gives the number of exchanges that cannot be read. */
+/** Writes all lines; gives the number of damaged places and of exchanges that cannot be read. */
 async function run(
   folder: string,
   held: string | undefined,
@@ -72,7 +84,12 @@ async function run(
     onProgress(...step.value)
     await breathe(stopping)
   }
-  const { last, open } = step.value
+  const { last, open, torn } = step.value
+  const damage = damageOf(step.value)
+  if (held === undefined) {
+    for (const stretch of torn) onTrouble(`torn by a crash: ${stretchText(stretch)}`)
+  }
+  for (const what of damage) onTrouble(`DAMAGE ${what}`)
   const wanted = held === undefined ? last : new Map([...last].filter(([seq]) => !open.has(seq)))
   if (wanted.size < last.size) {
     onTrouble(`being recorded (${held}): ${last.size - wanted.size} open exchanges are left out`)
@@ -89,7 +106,8 @@ async function run(
     onProgress(++made, wanted.size)
     await breathe(stopping)
   }
-  return left
+  if (left > 0) onTrouble(`${left} exchanges cannot be read, and are left out`)
+  return damage.length + left
 }
 
 /** Where the records go; what somebody is writing, or is there already, is left alone. */

@@ -104,6 +104,20 @@ export function* readFrames(
   }
 }
 
+/** What of a tape is lost, in one line each; nothing where it is whole. */
+export function damageOf({ unreadable, missing, damaged }: TapeFrames): string[] {
+  return [
+    ...unreadable,
+    ...missing.map((name) => `segment ${name} is missing`),
+    ...damaged.map((stretch) => `no sound frame: ${placeOf(stretch)}`),
+  ]
+}
+
+/** Where a stretch is, for people. */
+export function placeOf({ segment, offset, bytes }: DamagedStretch): string {
+  return `${bytes} bytes from ${offset} in ${segment}`
+}
+
 /** An exchange that was gathered, or why it cannot be. */
 export type Gathered =
   | { readonly seq: number; readonly exchange: TapedExchange }
