@@ -2,27 +2,29 @@
  * `rolltape derive`: the records of a tape, made anew: for when the `.jsonl` was lost, cut, or made
  * by an older rolltape. The tape is only read.
  */
-import { closeSync, existsSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { Command } from 'commander'
-import { RolltapeError, errorText } from '../errors.ts'
-import { gatherAll, readFrames } from '../tape/check.ts'
+import { RolltapeError } from '../errors.ts'
+import { damageOf, gatherAll, placeOf as stretchText, readFrames } from '../tape/check.ts'
 import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { lineOf } from '../trajectory/check.ts'
+import { openOutput, outputPlace, type Output } from './output.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { tapeFolderOf } from './source.ts'
-import { EXIT, tell, type Terminal } from './terminal.ts'
-import { write } from './writing.ts'
+import { EXIT, type Terminal } from './terminal.ts'
 
 interface DeriveFlags {
   readonly out: string
   readonly force?: boolean
+  readonly partial?: boolean
 }
 
 const HELP = `
 Lines come in the order of \`seq\`, parts that were rotated together; each is the one that was written
 while recording (but for \`verify\`, which needs the recording that was compared with). Exchanges that
 a crash cut have the outcome \`incomplete\`; those of a recording that is being written are left out.
+What is damaged is told, as \`verify\` does, and the exit code is 1; a file that is there then stays.
 
   rolltape derive runs/a.tape --out runs/a.jsonl      the file was lost
   rolltape derive runs/a.tape --out - | jq .outcome`
@@ -34,7 +36,8 @@ export function deriveCommand(terminal: Terminal, finish: (code: number) => void
     .description('Make the records of a tape anew')
     .argument('<recording>', 'a tape folder, or the .jsonl beside it')
     .requiredOption('--out <file>', 'where the records go; `-` is stdout')
-    .option('--force', 'replace the file if it is there')
+    .option('--force', 'replace the file if it is there; of a tape that is whole')
+    .option('--partial', 'with --force: replace it with what a damaged tape still holds')
     .addHelpText('after', HELP)
     .action(async (path: string, flags: DeriveFlags) => finish(await derive(path, flags, terminal)))
 }
@@ -47,22 +50,31 @@ async function derive(path: string, flags: DeriveFlags, terminal: Terminal): Pro
     })
   }
   const held = recordedNow(folder, realDisk)
-  const out = flags.out === '-' ? new StandardOut(terminal) : openOut(flags, folder, held)
+  const place = placeOf(flags, folder, held)
+  const out = await openOutput(place, terminal)
   try {
-    const left = await withProgress(terminal, (told) => run(folder, held, out, terminal, told))
-    out.keep()
-    if (left > 0) tell(terminal, `${left} exchanges cannot be read, and are left out`)
-    return left === 0 ? EXIT.done : EXIT.failed
+    const damage = await withProgress(terminal, (told) => run(folder, held, out, terminal, told))
+    if (damage === 0) {
+      await out.keep()
+      return EXIT.done
+    }
+    if (place.isThere && flags.partial !== true) {
+      throw new RolltapeError('tape_corrupt', `${flags.out} stays as it was: the tape is damaged`, {
+        hint: 'choose another file, or say --force --partial to replace it with what is left',
+      })
+    }
+    await out.keep()
+    return EXIT.failed
   } finally {
-    out.close()
+    await out.drop()
   }
 }
 
-/** Writes all lines; gives the number of exchanges that cannot be read. */
+/** Writes all lines; gives the number of damaged places and of exchanges that cannot be read. */
 async function run(
   folder: string,
   held: string | undefined,
-  out: Out,
+  out: Output,
   { stopping }: Terminal,
   { onProgress, onTrouble }: ReadingTold,
 ): Promise<number> {
@@ -72,7 +84,12 @@ async function run(
     onProgress(...step.value)
     await breathe(stopping)
   }
-  const { last, open } = step.value
+  const { last, open, torn } = step.value
+  const damage = damageOf(step.value)
+  if (held === undefined) {
+    for (const stretch of torn) onTrouble(`torn by a crash: ${stretchText(stretch)}`)
+  }
+  for (const what of damage) onTrouble(`DAMAGE ${what}`)
   const wanted = held === undefined ? last : new Map([...last].filter(([seq]) => !open.has(seq)))
   if (wanted.size < last.size) {
     onTrouble(`being recorded (${held}): ${last.size - wanted.size} open exchanges are left out`)
@@ -89,78 +106,29 @@ async function run(
     onProgress(++made, wanted.size)
     await breathe(stopping)
   }
-  return left
+  if (left > 0) onTrouble(`${left} exchanges cannot be read, and are left out`)
+  return damage.length + left
 }
 
-/** Where lines go. */
-interface Out {
-  write(line: Buffer): Promise<void> | void
-  /** All was written. */
-  keep(): void
-  /** Called in any case; what was not kept leaves nothing behind. */
-  close(): void
-}
-
-class StandardOut implements Out {
-  readonly #terminal: Terminal
-
-  constructor(terminal: Terminal) {
-    this.#terminal = terminal
-  }
-
-  write(line: Buffer): Promise<void> {
-    return write(this.#terminal, line)
-  }
-
-  keep(): void {}
-
-  close(): void {}
-}
-
-/** Written beside the file, and put into its place at the end. */
-class FileOut implements Out {
-  readonly #file: string
-  readonly #beside: string
-  readonly #fd: number
-  #isKept = false
-
-  constructor(file: string) {
-    this.#file = file
-    this.#beside = `${file}.${process.pid}.part`
-    this.#fd = openSync(this.#beside, 'wx', 0o600)
-  }
-
-  write(line: Buffer): void {
-    for (let done = 0; done < line.length;) done += writeSync(this.#fd, line, done)
-  }
-
-  keep(): void {
-    renameSync(this.#beside, this.#file)
-    this.#isKept = true
-  }
-
-  close(): void {
-    closeSync(this.#fd)
-    if (!this.#isKept) rmSync(this.#beside, { force: true })
-  }
-}
-
-function openOut({ out, force }: DeriveFlags, folder: string, held: string | undefined): Out {
-  if (held !== undefined && out === `${folder.replace(/\.tape\/?$/, '')}.jsonl`) {
+/** Where the records go; what somebody is writing, or is there already, is left alone. */
+function placeOf({ out, force }: DeriveFlags, folder: string, held: string | undefined) {
+  const place = outputPlace(out, { recording: folder, records: 'replaced' })
+  const records = outputPlace(recordsOf(folder), { recording: folder, records: 'replaced' })
+  if (held !== undefined && place.path === records.path) {
     throw new RolltapeError('recording_locked', `${out} is being recorded (${held})`, {
       hint: 'derive into another file, or stop the recorder',
     })
   }
-  if (existsSync(out) && force !== true) {
+  if (place.isThere && force !== true) {
     throw new RolltapeError('bad_option', `--out ${out} is there already`, {
       hint: 'choose another file, or say --force to replace it',
     })
   }
-  try {
-    return new FileOut(out)
-  } catch (cause) {
-    throw new RolltapeError('bad_option', `--out ${out}: ${errorText(cause)}`, { cause })
-  }
+  return place
+}
+
+function recordsOf(folder: string): string {
+  return `${folder.replace(/\.tape\/?$/, '')}.jsonl`
 }
 
 async function breathe(stopping: AbortSignal): Promise<void> {

@@ -1,25 +1,18 @@
 /**
  * `rolltape export`: a recording in another shape, for trainers and viewers. The same recording gives
- * the same bytes each time. A file is written beside its name and takes it once it is whole.
+ * the same bytes each time.
  */
-import { once } from 'node:events'
-import { createWriteStream, existsSync, realpathSync } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
 import { Command, Option } from 'commander'
 
 import { RolltapeError } from '../errors.ts'
 import { ExportTally } from '../export/exporter.ts'
-import type { ExportSink } from '../export/exporter.ts'
 import { FORMATS, openExporter } from '../export/formats.ts'
 import type { ExportFormat } from '../export/formats.ts'
 import { ExportSource } from '../export/source.ts'
-import { annotationsFile } from '../trajectory/annotations.ts'
-import { consumersFile } from '../trajectory/consumers.ts'
-import { partsUpTo } from '../trajectory/parts.ts'
 import type { Outcome } from '../trajectory/record.ts'
+import { openOutput, outputPlace } from './output.ts'
 import { withProgress } from './progress.ts'
 import { EXIT, tell, type Terminal } from './terminal.ts'
-import { write } from './writing.ts'
 
 /** Flags of the command. */
 interface ExportFlags {
@@ -110,7 +103,7 @@ function gatherOutcomes(value: string, before: string[] | undefined): string[] {
 }
 
 async function exportTo(path: string, flags: ExportFlags, terminal: Terminal): Promise<number> {
-  refuseOwnFiles(path, flags.out)
+  const place = outputPlace(flags.out, { recording: path, records: 'kept' })
   if (flags.format === 'parquet' && flags.out === '-' && terminal.stdout.isTTY === true) {
     throw new RolltapeError('bad_option', 'a table in Parquet is nothing for a terminal', {
       hint: 'give --out FILE, or pipe it',
@@ -121,7 +114,10 @@ async function exportTo(path: string, flags: ExportFlags, terminal: Terminal): P
   await withProgress(terminal, async (told) => {
     const { stopping } = terminal
     const source = await ExportSource.open(path, filterOf(flags), { ...told, signal: stopping })
-    const target = flags.out === '-' ? stdoutTarget(terminal) : fileTarget(flags.out)
+    const target = await openOutput(place, terminal).catch((error: unknown) => {
+      source.close()
+      throw error
+    })
     try {
       const exporter = await openExporter(flags.format, target, tally)
       for (const session of source.sessions()) {
@@ -131,7 +127,7 @@ async function exportTo(path: string, flags: ExportFlags, terminal: Terminal): P
       }
       if (stopping.aborted) throw new RolltapeError('aborted', 'the export was interrupted')
       await exporter.end()
-      await target.done()
+      await target.keep()
     } catch (error) {
       await target.drop()
       throw error
@@ -160,49 +156,4 @@ function filterOf(flags: ExportFlags) {
     ...(aligned && { aligned }),
     dropRetried: retries === 'drop',
   }
-}
-
-interface Target extends ExportSink {
-  /** All is written. */
-  done(): Promise<void>
-  /** It will never be whole: leaves nothing behind. */
-  drop(): Promise<void>
-}
-
-function stdoutTarget(terminal: Terminal): Target {
-  const nothing = async (): Promise<void> => undefined
-  return { write: (data) => write(terminal, data), done: nothing, drop: nothing }
-}
-
-function fileTarget(out: string): Target {
-  const beside = `${out}.part`
-  const stream = createWriteStream(beside, { mode: 0o600 })
-  const failed = once(stream, 'error').then(([error]) => Promise.reject(error as Error))
-  failed.catch(() => undefined)
-  return {
-    async write(data) {
-      if (!stream.write(data)) await Promise.race([once(stream, 'drain'), failed])
-    },
-    async done() {
-      stream.end()
-      await Promise.race([once(stream, 'close'), failed])
-      await rename(beside, out)
-    },
-    async drop() {
-      stream.destroy()
-      if (!stream.closed) await once(stream, 'close').catch(() => undefined)
-      await rm(beside, { force: true })
-    },
-  }
-}
-
-/** An export never takes the place of what it is made from. */
-function refuseOwnFiles(path: string, out: string): void {
-  if (out === '-' || !existsSync(out) || !existsSync(path)) return
-  const files = [...partsUpTo(path), annotationsFile(path), consumersFile(path)]
-  const own = files.filter((file) => existsSync(file))
-  if (!own.some((file) => realpathSync(file) === realpathSync(out))) return
-  throw new RolltapeError('bad_option', `--out ${out} is a file of the recording itself`, {
-    hint: 'give another name',
-  })
 }

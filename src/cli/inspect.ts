@@ -5,6 +5,7 @@
 import { Command } from 'commander'
 
 import type { StoredRecord } from '../trajectory/jsonl.ts'
+import { soundRecord } from '../trajectory/sound.ts'
 import { Progress } from './progress.ts'
 import { SessionSums, type SessionSum } from './session-sums.ts'
 import { openRecords } from './source.ts'
@@ -104,7 +105,8 @@ async function inspect(path: string, flags: InspectFlags, terminal: Terminal): P
       : { onProgress: (done: number, total: number) => progress.update(done, total) }),
   })
   if (!json) say(terminal, TURNS.header())
-  for await (const record of records) {
+  for await (const each of records) {
+    const record = soundRecord(each)
     if (flags.session !== undefined && record.session !== flags.session) continue
     if (flags.failed === true && !isFailed(record)) continue
     progress.clear()

@@ -58,7 +58,7 @@ export class SessionSums {
     sum.input += record.usage?.normalized.input ?? 0
     sum.output += record.usage?.normalized.output ?? 0
     for (const { token_ids: ids } of record.tokens ?? []) {
-      if (ids !== null && !ids.includes(null)) sum.sampled += ids.length
+      if (ids?.includes(null) === false) sum.sampled += ids.length
     }
     sum.toolCalls += countToolCalls(record)
     sum.waitedMs += record.timings?.duration_ms ?? record.response_time * 1_000

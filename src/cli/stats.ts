@@ -5,6 +5,7 @@
 import { Command } from 'commander'
 
 import type { StoredRecord } from '../trajectory/jsonl.ts'
+import { soundRecord } from '../trajectory/sound.ts'
 import { Histogram } from './histogram.ts'
 import { isFailed } from './inspect.ts'
 import { withProgress } from './progress.ts'
@@ -68,7 +69,8 @@ async function stats(path: string, flags: StatsFlags, terminal: Terminal): Promi
   const spreads = Object.keys(SPREADS).map((name) => [name as SpreadName, new Histogram()] as const)
   await withProgress(terminal, async (told) => {
     const source = openRecords(path, { parts: true, signal: terminal.stopping, ...told })
-    for await (const record of source) {
+    for await (const each of source) {
+      const record = soundRecord(each)
       if (flags.session !== undefined && (record.session ?? 'default') !== flags.session) continue
       sums.add(record, isFailed(record))
       all.add({ ...record, session: 'all' }, isFailed(record))

@@ -5,7 +5,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { Command } from 'commander'
 import { RolltapeError } from '../errors.ts'
-import { gatherAll, readFrames, type DamagedStretch, type TapeFrames } from '../tape/check.ts'
+import { damageOf, gatherAll, placeOf, readFrames, type TapeFrames } from '../tape/check.ts'
 import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { RecordCheck } from '../trajectory/check.ts'
@@ -160,9 +160,7 @@ function findingsOf(verified: Verified): string[] {
   const some = (numbers: readonly number[], what: string): string[] =>
     numbers.length === 0 ? [] : [`DAMAGE ${numbers.length} ${what}: ${named(numbers)}`]
   return [
-    ...frames.unreadable.map((why) => `DAMAGE ${why}`),
-    ...frames.missing.map((name) => `DAMAGE segment ${name} is missing`),
-    ...frames.damaged.map((stretch) => `DAMAGE no sound frame: ${placeOf(stretch)}`),
+    ...damageOf(frames).map((what) => `DAMAGE ${what}`),
     ...some(unreadable, 'exchanges cannot be read'),
     ...some(withoutRecord, 'exchanges have no record (`rolltape derive` makes them)'),
     ...some(withoutExchange, 'records have no exchange on the tape'),
@@ -195,10 +193,6 @@ function jsonOf(verified: Verified): object {
     doubled: numbers.doubled,
     differing: numbers.differing,
   }
-}
-
-function placeOf({ segment, offset, bytes }: DamagedStretch): string {
-  return `${bytes} bytes from ${offset} in ${segment}`
 }
 
 function named(numbers: readonly number[]): string {

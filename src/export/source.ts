@@ -15,6 +15,7 @@ import { isClosedPart, partsUpTo } from '../trajectory/parts.ts'
 import { askedBy } from '../trajectory/retries.ts'
 import { NO_NOTE, readSessionNotes } from '../trajectory/session-notes.ts'
 import type { SessionNote } from '../trajectory/session-notes.ts'
+import { soundRecord } from '../trajectory/sound.ts'
 import { Entries } from './entries.ts'
 
 /** Which records are exported; all where nothing is said. */
@@ -132,14 +133,16 @@ export class ExportSource {
       if (this.#told.signal?.aborted === true) return
       if (this.#dropRetried && this.#entries.isRetried(at)) continue
       const text = this.#lineAt(at)
-      const record = JSON.parse(text) as StoredRecord
+      const record = soundRecord(JSON.parse(text) as StoredRecord)
       if (record.id !== undefined) {
         if (seen.has(record.id)) continue
         seen.add(record.id)
       }
       const before = this.#entries.retryOf(at)
       const retryOf =
-        before === undefined ? null : (JSON.parse(this.#lineAt(before)) as StoredRecord).id
+        before === undefined
+          ? null
+          : soundRecord(JSON.parse(this.#lineAt(before)) as StoredRecord).id
       yield { record, text, retryOf: retryOf ?? null }
       this.#bytes += text.length
       this.#told.onProgress?.(Math.min(this.#bytes, this.#bytesTotal), this.#bytesTotal)
@@ -234,7 +237,8 @@ async function indexParts(
       onProgress: ({ bytes }) => told.onProgress?.(before + bytes, 2 * total),
       ...(told.signal === undefined ? {} : { signal: told.signal }),
     })
-    for await (const { record, offset, length } of lines) {
+    for await (const { record: each, offset, length } of lines) {
+      const record = soundRecord(each)
       if (filter.sessions?.includes(record.session ?? 'default') === false) continue
       const key = sessionKey(record)
       const session = numbers.get(key) ?? numbers.size

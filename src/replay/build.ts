@@ -6,12 +6,11 @@
  * Files are read in stretches, but for what their sidecars know, tapes by segment; what comes of
  * them is joined in their order.
  */
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { RolltapeError } from '../errors.ts'
 import { INDEX_STRETCH_BYTES, SIDECAR_WORTH_BYTES, SOURCE_READS_MAX } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
-import { parseSegmentName } from '../tape/format.ts'
 import { TapeFolder } from '../tape/reader.ts'
 import { partsUpTo } from '../trajectory/parts.ts'
 import type { IgnoreRules } from './canonical.ts'
@@ -81,7 +80,7 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
   if (found === undefined) throw missing(file)
   const isTape = found.isDirectory()
   const folder = isTape ? file : folderBeside(file)
-  const segments = folder === undefined ? [] : segmentsOf(folder)
+  const segments = folder === undefined ? [] : new TapeFolder(folder).written()
   if (isTape && segments.length === 0) {
     throw new RolltapeError('not_found', `there is no tape in the folder ${file}`, {
       hint: 'give a .jsonl of records, or a tape folder such as runs/a.tape',
@@ -90,13 +89,13 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
   const files = isTape ? [] : partsUpTo(file)
   const states = files.map(fileState)
   const sizes = isTape
-    ? segments.map((name) => statSync(join(file, name)).size)
+    ? segments.map(({ name }) => statSync(join(file, name)).size)
     : states.map(({ size }) => size)
   const progress = new ProgressSum(sizes, options.onProgress)
   const pool = new IndexPool(progress.total)
   try {
     const { parts, troubles, scannedBytes, comparedBytes } = isTape
-      ? await readTape(pool, options, progress)
+      ? await readTape(pool, options, segments, progress)
       : await readFiles(pool, states, options.ignore, progress)
     // Who records here writes the sidecar as well.
     const isLive = folder !== undefined && existsSync(join(folder, 'lock'))
@@ -105,7 +104,11 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
       return isLive || readBytes <= SIDECAR_WORTH_BYTES ? [] : [{ write: state, file: n }]
     })
     const [index] = await Promise.all([
-      joinIndex(pool, parts, segments),
+      joinIndex(
+        pool,
+        parts,
+        segments.map(({ name }) => name),
+      ),
       ...unknown.map(({ write, file }) =>
         pool.run({ write, blocks: blocksOf(parts, file), ignore: options.ignore }),
       ),
@@ -227,11 +230,9 @@ function malformedLine(path: string, before: number, odd: OddLine): RolltapeErro
 async function readTape(
   pool: IndexPool,
   { file: folder, ignore }: BuildOptions,
+  segments: ReturnType<TapeFolder['written']>,
   progress: ProgressSum,
 ): Promise<Read> {
-  const tape = new TapeFolder(folder)
-  const segments = tape.segments()
-  tape.close()
   const scanned = await inOrder(segments, async ({ name, lane }, i) => {
     const result = await pool.run({ folder, segment: name, ignore })
     progress.add(progress.sizes[i] ?? 0)
@@ -289,10 +290,6 @@ function folderBeside(file: string): string | undefined {
   const folder = `${file.replace(/(?:\.\d{6})?\.jsonl$/, '')}.tape`
   const found = statSync(folder, { throwIfNoEntry: false })
   return found?.isDirectory() === true ? folder : undefined
-}
-
-function segmentsOf(folder: string): string[] {
-  return readdirSync(folder).filter((name) => parseSegmentName(name) !== undefined)
 }
 
 function missing(file: string): RolltapeError {

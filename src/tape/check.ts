@@ -10,7 +10,7 @@ import type { Disk } from './disk.ts'
 import { realDisk } from './disk.ts'
 import type { TapedExchange, TapePosition } from './exchange.ts'
 import { KIND, segmentName } from './format.ts'
-import { SegmentFile, TapeFolder } from './reader.ts'
+import { isBlankSegment, SegmentFile, TapeFolder } from './reader.ts'
 
 /** Bytes of a segment that no sound frame covers. */
 export interface DamagedStretch {
@@ -37,9 +37,6 @@ export interface TapeFrames {
   readonly unreadable: readonly string[]
 }
 
-/** A segment's header has fewer bytes, and does not begin with zeros. */
-const BLANK_BYTES = 4_096
-
 /** Frames walked before whoever reads may do something else. */
 const FRAMES_PER_STEP = 4_096
 
@@ -63,7 +60,7 @@ export function* readFrames(
   let done = 0
   for (const [i, { name }] of segments.entries()) {
     const size = sizes[i] ?? 0
-    const isBlank = isBlankFile(`${folder}/${name}`, disk)
+    const isBlank = isBlankSegment(`${folder}/${name}`, disk)
     if (isBlank) torn.push({ segment: name, offset: 0, bytes: size })
     const file = isBlank ? undefined : openSegment(folder, name, disk, unreadable)
     for (let from = file?.firstFrame ?? size; file !== undefined;) {
@@ -104,6 +101,20 @@ export function* readFrames(
   }
 }
 
+/** What of a tape is lost, in one line each; nothing where it is whole. */
+export function damageOf({ unreadable, missing, damaged }: TapeFrames): string[] {
+  return [
+    ...unreadable,
+    ...missing.map((name) => `segment ${name} is missing`),
+    ...damaged.map((stretch) => `no sound frame: ${placeOf(stretch)}`),
+  ]
+}
+
+/** Where a stretch is, for people. */
+export function placeOf({ segment, offset, bytes }: DamagedStretch): string {
+  return `${bytes} bytes from ${offset} in ${segment}`
+}
+
 /** An exchange that was gathered, or why it cannot be. */
 export type Gathered =
   | { readonly seq: number; readonly exchange: TapedExchange }
@@ -132,18 +143,6 @@ function gather(tape: TapeFolder, seq: number, position: TapePosition): Gathered
   } catch (error) {
     if (!(error instanceof RolltapeError)) throw error
     return { seq, why: error.message }
-  }
-}
-
-/** True for a segment that was begun and not written any more: empty, or zeros after a power cut. */
-function isBlankFile(path: string, disk: Disk): boolean {
-  const fd = disk.openSync(path, 'r')
-  try {
-    const start = Buffer.alloc(BLANK_BYTES)
-    const got = disk.readSync(fd, start, 0, start.length, 0)
-    return start.subarray(0, got).every((byte) => byte === 0)
-  } finally {
-    disk.closeSync(fd)
   }
 }
 

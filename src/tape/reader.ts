@@ -35,6 +35,7 @@ const WINDOWS = {
   gather: { behind: 8 << 10, ahead: 24 << 10 },
 } as const
 const OPEN_SEGMENTS_MAX = 16
+const BLANK_BLOCK_BYTES = 4_096
 /** Kinds without which an exchange would be told wrongly. */
 const NEEDED: ReadonlySet<number> = new Set([KIND.begin, KIND.request, KIND.sent, KIND.head])
 
@@ -206,6 +207,13 @@ export class TapeFolder {
       .sort((a, b) => a.lane - b.lane || a.number - b.number)
   }
 
+  /** Those of them that hold something: a crash may leave one that was begun and is blank. */
+  written(): { name: string; lane: number; number: number }[] {
+    return this.segments().filter(
+      ({ name }) => !isBlankSegment(`${this.folder}/${name}`, this.#disk),
+    )
+  }
+
   /** A segment by name; kept open for the next caller (16 at most). */
   segment(name: string): SegmentFile {
     const known = this.#open.get(name)
@@ -265,6 +273,25 @@ export class TapeFolder {
   close(): void {
     for (const file of this.#open.values()) file.close()
     this.#open.clear()
+  }
+}
+
+/**
+ * True for a segment that was begun and never written: empty, or nothing but zeros after a power cut.
+ * Every reader steps over it. Of one that was written the first block is read.
+ */
+export function isBlankSegment(path: string, disk: Disk = realDisk): boolean {
+  const fd = disk.openSync(path, 'r')
+  try {
+    const block = Buffer.alloc(BLANK_BLOCK_BYTES)
+    for (let at = 0; ;) {
+      const got = disk.readSync(fd, block, 0, block.length, at)
+      if (got === 0) return true
+      if (block.subarray(0, got).some((byte) => byte !== 0)) return false
+      at += got
+    }
+  } finally {
+    disk.closeSync(fd)
   }
 }
 

@@ -36,7 +36,7 @@ export async function* readTapeRecords(
     }
   }
   try {
-    const segments = tape.segments()
+    const segments = tape.written()
     const sizes = segments.map(({ name }) => statSync(`${folder}/${name}`).size)
     const total = sizes.reduce((sum, size) => sum + size, 0)
     // Exchanges without an END so far, by lane and number: as many as ran at once.

@@ -196,7 +196,7 @@ t.test('what cannot be read is left out, told, and nothing is half written', asy
   const out = join(dirname(file), 'again.jsonl')
   const { code, stderr } = await rolltape(['derive', file, '--out', out])
   t.equal(code, 1)
-  t.match(stderr, /no sound frame.*\n1 exchanges cannot be read, and are left out\n$/)
+  t.match(stderr, /no sound frame[^]*\n1 exchanges cannot be read, and are left out\n$/)
   t.equal(linesOf(out).length, 4)
   const stopping = AbortSignal.abort()
   const stopped = await rolltape(['derive', file, '--out', `${out}.2`], { stopping })
@@ -209,6 +209,50 @@ t.test('what cannot be read is left out, told, and nothing is half written', asy
   mkdirSync(join(dirname(file), 'folder'))
   const odd = await rolltape(['derive', file, '--out', join(dirname(file), 'none', 'x.jsonl')])
   t.match([odd.code, odd.stderr], [2, /--out .*ENOENT/])
+})
+
+t.test(
+  'a file that is there is replaced from a damaged tape only where that is said',
+  async (t) => {
+    for (const [harm, told] of [
+      [(bytes: Buffer) => bytes.fill(0, 0, 4), /DAMAGE .*0-000001.tape does not begin with/],
+      [
+        (bytes: Buffer) => bytes.fill(0, 900, 3_900),
+        /DAMAGE no sound frame: \d+ bytes from \d+ in/,
+      ],
+    ] as const) {
+      const file = copyOf()
+      const segment = segmentOf(file)
+      const good = readFileSync(file)
+      const bytes = readFileSync(segment)
+      harm(bytes)
+      writeFileSync(segment, bytes)
+      const argv = ['derive', tapeOf(file), '--out', file, '--force']
+      const kept = await rolltape(argv)
+      t.match(kept, { code: 1, stderr: told })
+      t.match(
+        kept.stderr,
+        `${file} stays as it was: the tape is damaged (choose another file, or say`,
+      )
+      t.strictSame([readFileSync(file), kept.code], [good, 1])
+      const other = await rolltape(['derive', tapeOf(file), '--out', `${file}.new`])
+      t.match(other, { code: 1, stderr: told }, 'what is left goes into a new file')
+      t.match(await rolltape([...argv, '--partial']), { code: 1, stderr: told })
+      t.strictSame(readFileSync(file), readFileSync(`${file}.new`))
+    }
+  },
+)
+
+t.test('a torn tail is told by derive, and hinders nothing', async (t) => {
+  const file = copyOf()
+  const [last = ''] = readdirSync(tapeOf(file))
+    .filter((name) => name.endsWith('.tape'))
+    .slice(-1)
+  const path = join(tapeOf(file), last)
+  truncateSync(path, statSync(path).size - 7)
+  const { code, stderr } = await rolltape(['derive', tapeOf(file), '--out', file, '--force'])
+  t.equal(code, 0)
+  t.match(stderr, /^torn by a crash: \d+ bytes from \d+ in 0-000002.tape\n$/)
 })
 
 t.test('while it is recorded, exchanges that run are open and their records no loss', async (t) => {

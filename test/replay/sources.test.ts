@@ -17,6 +17,7 @@ import { IGNORE_NOTHING } from '../../src/replay/canonical.ts'
 import { ReplayIndex } from '../../src/replay/index-table.ts'
 import { IS_PARTIAL, IS_TRUNCATED } from '../../src/replay/packed.ts'
 import { startRolltape } from '../../src/rolltape.ts'
+import { rolltape } from '../cli/harness.ts'
 import { rawRequest } from '../support/raw-client.ts'
 import { makeFolder, startRecorder } from '../support/recorder.ts'
 import { ask, plain, startReplay } from '../support/replayer.ts'
@@ -57,6 +58,37 @@ async function refusal(file: string): Promise<unknown[]> {
   }
   return []
 }
+
+t.test('a segment that a crash left blank is stepped over by every reader', async (t) => {
+  const { folder, file, answers } = await record(t)
+  const sums = (await rolltape(['stats', folder, '--json'])).stdout
+  const lines = (await rolltape(['inspect', folder, '--json'])).stdout
+  for (const [name, bytes] of [
+    ['0-000002.tape', 0],
+    ['0-000003.tape', 5_000],
+    ['1-000001.tape', 0],
+  ] as const) {
+    writeFileSync(join(folder, name), Buffer.alloc(bytes))
+  }
+  t.match(await rolltape(['stats', folder, '--json']), { code: 0, stdout: sums, stderr: '' })
+  t.match(await rolltape(['inspect', folder, '--json']), { code: 0, stdout: lines, stderr: '' })
+  t.match(await rolltape(['verify', folder]), { code: 0, stdout: /torn by a crash/ })
+  t.match(await rolltape(['derive', folder, '--out', '-']), {
+    code: 0,
+    stdout: readFileSync(file, 'utf8'),
+  })
+  t.match(await rolltape(['scan', folder]), { code: 0 })
+  const { url } = await startReplay(t, folder)
+  t.strictSame((await askAgain(url)).map(plain), answers.map(plain))
+})
+
+t.test('a segment whose beginning alone is zeros was written, and is damage', async (t) => {
+  const { folder } = await record(t)
+  const path = join(folder, '0-000001.tape')
+  writeFileSync(path, Buffer.concat([Buffer.alloc(8_192), readFileSync(path)]))
+  t.match(await rolltape(['verify', folder]), { code: 1, stdout: /DAMAGE .*segment header/ })
+  t.match(await rolltape(['stats', folder]), { code: 1, stderr: /segment header/ })
+})
 
 t.test('R22 R25: a tape folder alone gives the bytes that were recorded', async (t) => {
   const { folder, answers } = await record(t)
