@@ -195,19 +195,22 @@ t.test('the policy at three moments, the group, and the SDK that tries again', a
       ...taped({ chunks: ['{}'], ...situation, begin: { policyVersion: begin } }),
       ...(more && { policy: more }),
     }).policy
-  const told = (dispatch: string | null, first_byte: string | null, end: string | null) => ({
-    dispatch,
-    first_byte,
-    end,
-    engine: null,
-    mixed: new Set([dispatch, first_byte, end].filter(Boolean)).size > 1,
-  })
+  const stamps =
+    (mixed: boolean) =>
+    (dispatch: string | null, ...more: (string | null)[]) => {
+      const [first_byte = null, end = null] = more
+      return { dispatch, first_byte, end, engine: null, mixed }
+    }
+  const [told, mixed] = [stamps(false), stamps(true)]
   t.strictSame(policy('', undefined), told(null, null, null))
   t.strictSame(policy('1', undefined), told('1', '1', '1'))
-  t.strictSame(policy('1', { end: '2' }), told('1', '1', '2'))
-  t.strictSame(policy('1', { firstByte: '2', end: '2' }), told('1', '2', '2'))
-  t.strictSame(policy('', { end: '2' }), told(null, null, '2'))
-  t.strictSame(policy('1', { end: '2' }, { head: false }), told('1', null, '2'))
+  t.strictSame(policy('1', { end: '2' }), mixed('1', '1', '2'))
+  t.strictSame(policy('1', { firstByte: '2', end: '2' }), mixed('1', '2', '2'))
+  t.strictSame(policy('', { end: '2' }), mixed(null, null, '2'), 'known late')
+  t.strictSame(policy('', { firstByte: '2', end: '2' }), mixed(null, '2', '2'), 'known late')
+  t.strictSame(policy('1', { end: '' }), mixed('1', '1', null), 'forgotten')
+  t.strictSame(policy('1', { end: '2' }, { head: false }), mixed('1', null, '2'))
+  t.strictSame(policy('1', undefined, { head: false }), told('1', null, '1'), 'no such moment')
   t.strictSame(policy('1', { end: '2' }, { cause: null }), told('1', '1', null))
   const retry = (value: string) =>
     recordOf(taped({ begin: { headers: [['X-Stainless-Retry-Count', value]] } })).client_retry
