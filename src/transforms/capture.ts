@@ -62,7 +62,7 @@ export function capture(
   const takesLogprobs = rules.some(({ path }) => path === WHOLE_LOGPROBS)
   const transform = { name: 'capture' as const, version: 1, profile: nameOf(engine), changes }
   const strip: StripSpec = {
-    version: 1,
+    version: 2,
     rules: rules.filter(({ path }) => !takesLogprobs || !path.startsWith(`${WHOLE_LOGPROBS}/`)),
     dropsEmpty: added.some(({ addsEvents }) => addsEvents === true),
     dropsUsage: added.some(({ value }) => value === 'usage'),

@@ -138,6 +138,25 @@ t.test('O17 O20: a stream, event by event, at the times they came', async (t) =>
   })
 })
 
+t.test('O13: what was too long to be stripped is told', async (t) => {
+  const last = (bounds: object, situation: Situation) => {
+    const sent = { ...SENT, strip: { ...SENT.strip!, ...bounds } }
+    return recordOf(stripped(situation, sent)).transforms?.at(-1)
+  }
+  t.strictSame(last({ bodyBytesMax: 50 }, { headers: JSON_TYPE, chunks: [WHOLE] }), {
+    name: 'strip',
+    version: 1,
+    skipped: 'the answer has more than 50 bytes',
+  })
+  const removed = ['prompt_token_ids', 'choices/*/token_ids', 'choices/*/logprobs', 'usage']
+  t.strictSame(last({ eventBytesMax: 60 }, { headers: SSE, chunks: EVENTS }), {
+    name: 'strip',
+    version: 1,
+    removed,
+    skipped: 'events of more than 60 bytes',
+  })
+})
+
 t.test('O13: what broke off is what the client got of it', async (t) => {
   const cut = stripped({
     headers: [...JSON_TYPE, ['content-length', String(WHOLE.length)]],
