@@ -91,7 +91,7 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
   const supervisor = new Supervisor(config, log)
   await supervisor.start()
   const poll = new PolicyPoll({
-    config,
+    config: () => supervisor.config,
     log,
     forwards: () => modesOfAll(supervisor.modes).some(forwards),
     onVersion: (version) => supervisor.setPolicyVersion(version),
@@ -112,7 +112,7 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
   }
   closed.promise.catch(() => undefined)
   try {
-    const target = new SupervisorTarget(supervisor, { url, close })
+    const target = new SupervisorTarget(supervisor, { url, close, onReload: () => poll.again() })
     control = await startControlOf(config, target, log)
   } catch (error) {
     poll.stop()

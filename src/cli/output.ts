@@ -207,7 +207,8 @@ function belongs(own: string, path: string, records: OutputRules['records']): bo
   const name = basename(path)
   if (!name.startsWith(`${stem}.`)) return false
   const rest = name.slice(stem.length)
-  if (/^(?:\.\d{6,})?(?:\.jsonl\.index|\.annotations\.jsonl|\.consumers\.json)$/.test(rest)) return true
+  if (/^(?:\.\d{6,})?(?:\.jsonl\.index|\.annotations\.jsonl|\.consumers\.json)$/.test(rest))
+    return true
   return records === 'kept' && /^(?:\.\d{6,})?\.jsonl$/.test(rest)
 }
 

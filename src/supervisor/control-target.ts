@@ -51,6 +51,8 @@ export interface TargetOwner {
   readonly url: string
   /** Brings everything down; called once. */
   close(drainTimeoutMs: number): void
+  /** Another configuration has come into force. */
+  onReload?(): void
 }
 
 /** Names of the counters that a status tells. */
@@ -261,8 +263,10 @@ export class SupervisorTarget implements ControlTarget {
     return this.#supervisor.setPolicyVersion(version)
   }
 
-  reload(): Promise<Reloaded> {
-    return this.#supervisor.reload(() => rereadConfig(this.config))
+  async reload(): Promise<Reloaded> {
+    const reloaded = await this.#supervisor.reload(() => rereadConfig(this.config))
+    this.#owner.onReload?.()
+    return reloaded
   }
 
   async #admission(scope: AdmissionScope): Promise<AdmissionState> {

@@ -1,7 +1,8 @@
 /**
  * Asks the engine, every so often, for the version of its weights, and has requests stamped with it
  * (`policy_poll_path`). The first upstream is asked; where there are several they are taken to be
- * updated together. Nothing is asked while nothing is forwarded.
+ * updated together. Nothing is asked while nothing is forwarded. Each time the configuration in
+ * force is gone by, so a reload may name another engine or another key.
  */
 import { errorText } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
@@ -11,19 +12,23 @@ import { isObject, parseJson } from '../wire/json.ts'
 
 /** What polling needs. */
 export interface PolicyPollOptions {
-  readonly config: RolltapeConfig
+  /** The configuration in force. */
+  readonly config: () => RolltapeConfig
   readonly log: LaneLog
   /** True while requests are forwarded. */
   readonly forwards: () => boolean
-  /** A version that is another than the one told before. */
+  /** A version that is another than the one told before; empty: none is known. */
   readonly onVersion: (version: string) => Promise<unknown>
 }
 
-/** Polls one engine. */
+/** Polls one engine at a time. */
 export class PolicyPoll {
   readonly #options: PolicyPollOptions
-  readonly #stopping = new AbortController()
+  /** Ends what is under way. */
+  #round = new AbortController()
   #timer: NodeJS.Timeout | undefined
+  /** Who was asked last; what it said is nothing to another. */
+  #url: string | undefined
   #last: string | undefined
   /** Trouble is told once, until it is over. */
   #isTroubled = false
@@ -34,40 +39,62 @@ export class PolicyPoll {
 
   /** Begins to ask, where the configuration says so. */
   start(): void {
-    const url = urlOf(this.#options.config)
-    if (url !== undefined) this.#look(url).catch(() => undefined)
+    if (this.#options.config().policyPollPath !== null) void this.#look(this.#round.signal)
+  }
+
+  /** Asks at once, by a configuration that has just come into force. */
+  again(): void {
+    if (this.#round.signal.aborted) return
+    this.stop()
+    this.#round = new AbortController()
+    this.start()
   }
 
   stop(): void {
-    this.#stopping.abort()
+    this.#round.abort()
     clearTimeout(this.#timer)
   }
 
-  async #look(url: string): Promise<void> {
-    const { forwards, config, log, onVersion } = this.#options
+  async #look(round: AbortSignal): Promise<void> {
+    const { forwards, config, log } = this.#options
+    const url = policyUrlOf(config())
+    if (url !== this.#url) {
+      this.#url = url
+      this.#last = undefined
+      this.#isTroubled = false
+    }
     try {
-      if (forwards()) {
-        const version = await this.#ask(url)
-        if (version !== this.#last && !this.#stopping.signal.aborted) await onVersion(version)
-        this.#last = version
+      if (url !== undefined && forwards()) {
+        await this.#tell(url, await this.#ask(url, round), round)
         this.#isTroubled = false
       }
     } catch (error) {
-      if (!this.#isTroubled && !this.#stopping.signal.aborted) {
+      if (round.aborted) return
+      if (!this.#isTroubled) {
         log.warn({ err: errorText(error) }, `${url} does not tell the policy's version`)
       }
       this.#isTroubled = true
     }
-    if (this.#stopping.signal.aborted) return
-    this.#timer = setTimeout(() => void this.#look(url), config.policyPollIntervalMs)
+    if (round.aborted) return
+    this.#timer = setTimeout(() => void this.#look(round), config().policyPollIntervalMs)
     this.#timer.unref()
   }
 
-  async #ask(url: string): Promise<string> {
-    const key = this.#options.config.upstreamApiKey?.reveal()
+  async #tell(url: string, version: string, round: AbortSignal): Promise<void> {
+    const { config, onVersion } = this.#options
+    const isCurrent = (): boolean => policyUrlOf(config()) === url
+    if (version === this.#last || round.aborted || !isCurrent()) return
+    await onVersion(version)
+    // Its turn came behind a reload: what another engine said may not be stamped.
+    if (!isCurrent()) await onVersion('')
+    else if (!round.aborted) this.#last = version
+  }
+
+  async #ask(url: string, round: AbortSignal): Promise<string> {
+    const key = this.#options.config().upstreamApiKey?.reveal()
     const response = await fetch(url, {
       headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
-      signal: AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(POLICY_POLL_MS_MAX)]),
+      signal: AbortSignal.any([round, AbortSignal.timeout(POLICY_POLL_MS_MAX)]),
     })
     const text = await textOf(response)
     if (!response.ok) throw new Error(`status ${response.status}`)
@@ -77,8 +104,12 @@ export class PolicyPoll {
   }
 }
 
-/** The path stands at the root of the server, whatever path its base URL has. */
-function urlOf({ policyPollPath, proxyBaseUrl, proxyRules }: RolltapeConfig): string | undefined {
+/**
+ * Where a configuration has the version asked for; undefined when it does not. The path stands at
+ * the root of the server, whatever path its base URL has.
+ */
+export function policyUrlOf(config: RolltapeConfig): string | undefined {
+  const { policyPollPath, proxyBaseUrl, proxyRules } = config
   const [base] = [...proxyBaseUrl, ...proxyRules.values()]
   if (policyPollPath === null || base === undefined) return undefined
   return new URL(policyPollPath, base).href

@@ -4,6 +4,7 @@ import type { RolltapeConfig } from '../options.ts'
 import { OPTION_KEYS, names } from '../options/definitions.ts'
 import type { OptionKey } from '../options/definitions.ts'
 import { effectiveOptions } from '../options/effective.ts'
+import { policyUrlOf } from './policy-poll.ts'
 import { endsLive } from './switching.ts'
 
 /** Each takes effect for requests that arrive after the reload, or at once where it is of none. */
@@ -66,6 +67,8 @@ export interface Changes {
   readonly changed: readonly string[]
   /** Players are to be made anew. */
   readonly concernsPlayers: boolean
+  /** Another engine is polled for its version: the one that is known is not its. */
+  readonly concernsPolicy: boolean
 }
 
 /**
@@ -83,7 +86,11 @@ export function changesTo(now: RolltapeConfig, next: RolltapeConfig): Changes {
     })
   }
   const changed = keys.map((key) => names(key).yaml)
-  return { changed, concernsPlayers: keys.some((key) => OF_PLAYERS.includes(key)) }
+  return {
+    changed,
+    concernsPlayers: keys.some((key) => OF_PLAYERS.includes(key)),
+    concernsPolicy: policyUrlOf(now) !== policyUrlOf(next),
+  }
 }
 
 /** Every value as text, in the order of the table. */

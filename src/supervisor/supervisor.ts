@@ -263,9 +263,10 @@ export class Supervisor {
   reload(read: () => RolltapeConfig): Promise<Reloaded> {
     return this.#switches.run(async () => {
       const next = read()
-      const { changed, concernsPlayers } = changesTo(this.#config, next)
+      const { changed, concernsPlayers, concernsPolicy } = changesTo(this.#config, next)
       const responderSocket = await this.responders.socketFor(next)
       if (changed.length > 0) this.#modes = this.#decide({}, next)
+      if (concernsPolicy) this.#policyVersion = ''
       this.#responderSocket = responderSocket
       this.#config = next
       this.#clock.reset()
@@ -350,9 +351,7 @@ export class Supervisor {
 
   /** The modes after a change; throws where it cannot be had. */
   #decide(change: Switch, config = this.#config): Modes {
-    if (this.#closing !== undefined) {
-      throw stopping()
-    }
+    if (this.#closing !== undefined) throw stopping()
     const { recordingFile = this.#recordings.file } = change
     const source = change.replayFile === undefined ? this.replay?.file : change.replayFile
     if (recordingFile !== undefined && source) checkApart(recordingFile, source)

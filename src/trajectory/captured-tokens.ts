@@ -5,6 +5,7 @@
 import type { TapedExchange } from '../tape/exchange.ts'
 import type { Transform } from '../transforms/transform.ts'
 import type { JsonObject } from '../wire/json.ts'
+import type { ClientSide } from './client-side.ts'
 import type { ChoiceTokens, Protocol } from './record.ts'
 
 /** The tokens as a record has them: alternatives only where the client asked for some. */
@@ -34,14 +35,15 @@ export function lacksTokens(
   return tokens === null || tokens.length === 0 || tokens.some(({ aligned }) => !aligned)
 }
 
-/** What was done to the request and to the answer; `skipped` is why the answer was left alone. */
+/** What was done to the request and to the answer; of the answer, what of it was left alone. */
 export function transformsOf(
   { sent, head }: TapedExchange,
-  skipped: string | null,
+  { skipped, isStripped }: Pick<ClientSide, 'skipped' | 'isStripped'>,
 ): readonly Transform[] | undefined {
   if (sent?.strip === undefined || head === undefined || head.own) return sent?.transforms
   const { version, rules, dropsUsage } = sent.strip
   const removed = [...rules.map(({ path }) => path), ...(dropsUsage ? ['usage'] : [])]
-  const done = skipped === null ? { removed } : { skipped }
-  return [...sent.transforms, { name: 'strip', version, ...done }]
+  const done = skipped === null || isStripped ? { removed } : {}
+  const left = skipped === null ? {} : { skipped }
+  return [...sent.transforms, { name: 'strip', version, ...done, ...left }]
 }

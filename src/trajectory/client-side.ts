@@ -12,18 +12,23 @@ import { readJsonBody } from './body.ts'
 export interface ClientSide {
   /** As many chunks as on the tape; those of which the client got nothing are empty. */
   readonly exchange: TapedExchange
-  /** Why nothing was taken out although something should have been; null when all was well. */
+  /**
+   * Why nothing was taken out although something should have been, of a stream also of which events;
+   * null when all was well.
+   */
   readonly skipped: string | null
+  /** True although something was skipped: other events were stripped. */
+  readonly isStripped: boolean
 }
 
 /** The client's side; the exchange itself where nothing was to be taken out. */
 export function clientSide(exchange: TapedExchange): ClientSide {
   const { sent, head } = exchange
   if (sent?.strip === undefined || head === undefined || head.own)
-    return { exchange, skipped: null }
+    return { exchange, skipped: null, isStripped: false }
   const flat = head.headers.flat()
   const strip = stripFor(sent.strip, { status: head.status, flat })
-  if (typeof strip === 'string') return { exchange, skipped: strip }
+  if (typeof strip === 'string') return { exchange, skipped: strip, isStripped: false }
   const { chunks, isWhole } = strippedChunks(exchange, strip)
   const isHeadNew = isWhole || !strip.holdsHead
   return {
@@ -33,7 +38,8 @@ export function clientSide(exchange: TapedExchange): ClientSide {
       chunks,
       end: endOf(exchange, chunks),
     },
-    skipped: null,
+    skipped: strip.skipped,
+    isStripped: strip.skipped === null || !strip.holdsHead,
   }
 }
 

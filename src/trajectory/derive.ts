@@ -27,7 +27,7 @@ import { contentEncodings, decodeBody } from './decode.ts'
 import { errorOf } from './failure.ts'
 import { attemptsOf } from './attempts.ts'
 import { lacksTokens, recordedTokens, transformsOf } from './captured-tokens.ts'
-import { clientSide } from './client-side.ts'
+import { clientSide, type ClientSide } from './client-side.ts'
 import { formatLine, RawJson } from './line.ts'
 import { conclude, type Conclusion } from './outcome.ts'
 import type { Json } from '../replay/canonical.ts'
@@ -54,6 +54,8 @@ export interface DerivedRecord {
   readonly part: number | undefined
 }
 
+const UNSTRIPPED: Omit<ClientSide, 'exchange'> = { skipped: null, isStripped: false }
+
 /** Compares the answer with a recorded one (mode `verify`). */
 export type Compare = (live: LiveAnswer) => Verification
 
@@ -64,7 +66,7 @@ export function deriveRecord(
   compare?: Compare,
 ): DerivedRecord {
   const request = attempt(() => readRequest(exchange), emptyRequest(exchange))
-  const side = attempt(() => clientSide(exchange), { exchange, skipped: null })
+  const side = attempt(() => clientSide(exchange), { exchange, ...UNSTRIPPED })
   const seen = side.value.exchange
   const bytes = bytesOf(seen)
   const { protocol, stream } = request.value
@@ -76,11 +78,18 @@ export function deriveRecord(
     return seen === exchange ? client : withTokensOf(client, read(exchange, bytesOf(exchange)))
   }, NO_ANSWER)
   const failure = request.failure ?? side.failure ?? answer.failure
-  const { skipped } = side.value
+  const { skipped, isStripped } = side.value
   try {
-    return assemble(seen, request.value, answer.value, bytes, { failure, skipped }, compare)
+    return assemble(
+      seen,
+      request.value,
+      answer.value,
+      bytes,
+      { failure, skipped, isStripped },
+      compare,
+    )
   } catch (error) {
-    const why = { failure: errorText(error), skipped }
+    const why = { failure: errorText(error), skipped, isStripped }
     return assemble(exchange, emptyRequest(exchange), NO_ANSWER, bytes, why)
   }
 }
@@ -91,7 +100,7 @@ function withTokensOf(client: Answer, { tokens, usage, engineVersion }: Answer):
 
 /** The record of an exchange that could not be derived: what the tape says, nothing read of it. */
 export function bareRecord(exchange: TapedExchange, reason: string): DerivedRecord {
-  const why = { failure: reason, skipped: null }
+  const why = { failure: reason, ...UNSTRIPPED }
   return assemble(exchange, emptyRequest(exchange), NO_ANSWER, bytesOf(exchange), why)
 }
 
@@ -155,11 +164,11 @@ function assemble(
   request: Request,
   answer: Answer,
   bytes: AnswerBytes,
-  { failure, skipped }: { readonly failure: string | null; readonly skipped: string | null },
+  { failure, ...side }: { readonly failure: string | null } & Omit<ClientSide, 'exchange'>,
   compare?: Compare,
 ): DerivedRecord {
   const { begin, head, end } = exchange
-  const transforms = transformsOf(exchange, skipped)
+  const transforms = transformsOf(exchange, side)
   const clientRetry = clientRetryOf(begin)
   const conclusion = conclude(exchange, request.protocol, answer, bytes)
   const error =

@@ -137,7 +137,7 @@ export interface ExchangeRecord {
     readonly first_byte: string | null
     readonly end: string | null
     readonly engine: string | null
-    /** Versions of ours that differ: the answer is of more than one. */
+    /** Ours are not the same at all moments that there were: not known then known counts. */
     readonly mixed: boolean
   }
   readonly upstream: string | null

@@ -2,7 +2,11 @@
 import type { BeginFrame, TapedExchange } from '../tape/exchange.ts'
 import type { ExchangeRecord } from './record.ts'
 
-/** Versions at dispatch, at the answer's head and at its end; null where there was none, or no such moment. */
+/**
+ * Versions at dispatch, at the answer's head and at its end; null where none was known, or there was
+ * no such moment. `mixed` unless all moments that there were have the same: where a version became
+ * known, or was forgotten, on the way, nobody can tell what sampled the tokens before or after.
+ */
 export function policyOf(
   { begin, head, end, policy }: TapedExchange,
   engine: string | null,
@@ -12,11 +16,16 @@ export function policyOf(
     return told === '' ? null : told
   }
   const dispatch = at(undefined)
-  const hasHead = head !== undefined && !head.own
-  const first_byte = hasHead ? at(policy?.firstByte) : null
-  const last = end === undefined || begin.upstream === '' ? null : at(policy?.end)
-  const known = new Set([dispatch, first_byte, last].filter((version) => version !== null))
-  return { dispatch, first_byte, end: last, engine, mixed: known.size > 1 }
+  const moments = [dispatch]
+  const stamp = (hasMoment: boolean, version: string | undefined): string | null => {
+    if (!hasMoment) return null
+    const told = at(version)
+    moments.push(told)
+    return told
+  }
+  const first_byte = stamp(head !== undefined && !head.own, policy?.firstByte)
+  const last = stamp(end !== undefined && begin.upstream !== '', policy?.end)
+  return { dispatch, first_byte, end: last, engine, mixed: new Set(moments).size > 1 }
 }
 
 /** How many tries an SDK had made before this one; undefined when it was the first. */

@@ -25,6 +25,7 @@ export interface Captured {
 }
 
 const TRUE = Buffer.from('true')
+const INVALID_PAIR = 'the client asks for top_logprobs without logprobs'
 /** What is stripped below a place that goes whole needs no rule of its own. */
 const WHOLE_LOGPROBS = 'choices/*/logprobs'
 
@@ -45,6 +46,9 @@ export function capture(
       hint: 'ask without stream, or take log-probs alone with --sglang-streams logprobs',
     })
   }
+  if (call === 'chat' && isInvalidPair(splice, engine)) {
+    return { transform: skippedCapture(engine, INVALID_PAIR), injected: [], strip: undefined }
+  }
   const changes: FieldChange[] = []
   const rules: StripRule[] = []
   const added: Injection[] = []
@@ -58,7 +62,7 @@ export function capture(
   const takesLogprobs = rules.some(({ path }) => path === WHOLE_LOGPROBS)
   const transform = { name: 'capture' as const, version: 1, profile: nameOf(engine), changes }
   const strip: StripSpec = {
-    version: 1,
+    version: 2,
     rules: rules.filter(({ path }) => !takesLogprobs || !path.startsWith(`${WHOLE_LOGPROBS}/`)),
     dropsEmpty: added.some(({ addsEvents }) => addsEvents === true),
     dropsUsage: added.some(({ value }) => value === 'usage'),
@@ -77,6 +81,22 @@ export function skippedCapture(engine: Exclude<Engine, 'none'>, why: string): Tr
   return { name: 'capture', version: 1, profile: nameOf(engine), skipped: why }
 }
 
+/**
+ * Alternatives without log-probs are an error, which is the upstream's to tell: log-probs of ours
+ * would make them valid. vLLM takes none (0) for valid, OpenAI does not.
+ */
+function isInvalidPair(splice: ObjectSplice, engine: Engine): boolean {
+  const [logprobs, top] = ['logprobs', 'top_logprobs'].map((name) => splice.get(name))
+  if (!isUnasked(logprobs?.toString('latin1'))) return false
+  const asked = top?.toString('latin1')
+  return !isUnasked(asked) && (asked !== '0' || engine === 'openai')
+}
+
+/** False is not asked for either, and null is what clients write for nothing. */
+function isUnasked(text: string | undefined): boolean {
+  return text === undefined || text === 'null' || text === 'false'
+}
+
 function nameOf(engine: Exclude<Engine, 'none'>): string {
   return `${engine}/${PROFILES[engine].version}`
 }
@@ -90,9 +110,8 @@ function inject(
   const before = splice.get(field)
   const text = before?.toString('latin1')
   if (value === 'usage') return injectUsage(splice, field, before)
-  // False is not asked for either, and null is what clients write for nothing. Whatever else stands
-  // there is the upstream's to judge.
-  if (text !== undefined && text !== 'null' && text !== 'false') return undefined
+  // Whatever else stands there is the upstream's to judge.
+  if (!isUnasked(text)) return undefined
   const to = value === 'true' ? true : topLogprobs
   splice.set(field, value === 'true' ? TRUE : Buffer.from(String(topLogprobs)))
   return { field, ...(text === undefined ? {} : { from: parsed(text) }), to }

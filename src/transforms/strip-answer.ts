@@ -16,6 +16,8 @@ export interface AnswerStrip {
   push(chunk: Buffer): Buffer
   /** The answer came whole; gives the rest. */
   end(): Buffer
+  /** Why it, or some of its events, went as it was; null when all was looked through. */
+  readonly skipped: string | null
   /** Headers as the client gets them; to be asked when something is given. */
   headers(flat: string[]): string[]
 }
@@ -56,6 +58,10 @@ class StreamAnswer implements AnswerStrip {
     return this.#events.end()
   }
 
+  get skipped(): string | null {
+    return this.#events.skipped
+  }
+
   /** Nobody knows its length any more. */
   headers(flat: string[]): string[] {
     return valueOf(flat, 'content-length') === undefined
@@ -67,6 +73,7 @@ class StreamAnswer implements AnswerStrip {
 /** An answer in one piece: it leaves once it is whole, or too long. */
 class WholeAnswer implements AnswerStrip {
   readonly holdsHead = true
+  skipped: string | null = null
   readonly #json: JsonStrip
   readonly #bytesMax: number
   #parts: Buffer[] = []
@@ -85,13 +92,16 @@ class WholeAnswer implements AnswerStrip {
     this.#bytes += chunk.length
     if (this.#bytes <= this.#bytesMax) return chunk.subarray(0, 0)
     this.#isRaw = true
+    this.skipped = `the answer has more than ${this.#bytesMax} bytes`
     return Buffer.concat(this.#parts.splice(0))
   }
 
   end(): Buffer {
     const body = Buffer.concat(this.#parts.splice(0))
     if (this.#isRaw) return body
-    const stripped = applyEdits(body, this.#json.read(body, 0, false).edits)
+    const { edits, isRead } = this.#json.read(body, 0, false)
+    if (!isRead) this.skipped = 'the answer is no JSON object'
+    const stripped = applyEdits(body, edits)
     this.#length = stripped.length
     return stripped
   }

@@ -36,10 +36,16 @@ export class EventStrip {
   #lastIsCr = false
   #owesLf: 'keep' | 'drop' | undefined
   #isFirst = true
+  #hasTooLong = false
 
   constructor(spec: StripSpec) {
     this.#json = new JsonStrip(spec)
     this.#bytesMax = spec.eventBytesMax
+  }
+
+  /** Which events went as they were; null when all were looked through. */
+  get skipped(): string | null {
+    return this.#hasTooLong ? `events of more than ${this.#bytesMax} bytes` : null
   }
 
   /** Takes the next bytes; gives what the client gets now. */
@@ -111,6 +117,7 @@ export class EventStrip {
     this.#bytes += bytes.length
     if (this.#bytes <= this.#bytesMax) return
     this.#isRaw = true
+    this.#hasTooLong = true
     out.push(...this.#parts)
     this.#parts = []
   }

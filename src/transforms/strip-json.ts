@@ -5,7 +5,7 @@
  *   {"choices":[{"index":0,"delta":{"content":"a"},"logprobs":{…},"token_ids":[11]}]}
  *   {"choices":[{"index":0,"delta":{"content":"a"},"logprobs":null}]}
  */
-import { isTextAt, scanItems, scanMembers, skipSpace, stringAt } from './json-scan.ts'
+import { isTextAt, scanItems, scanMembers, skipSpace, stringAt, textStart } from './json-scan.ts'
 import { removals } from './splice.ts'
 import type { Edit } from './splice.ts'
 import type { StripRule, StripSpec } from './transform.ts'
@@ -29,16 +29,18 @@ export interface Stripping {
   readonly edits: readonly Edit[]
   /** The event goes as a whole. */
   readonly isDropped: boolean
+  /** False: it is no JSON object, so nothing was looked for. */
+  readonly isRead: boolean
 }
 
-const UNTOUCHED: Stripping = { edits: [], isDropped: false }
+const UNTOUCHED: Stripping = { edits: [], isDropped: false, isRead: false }
 
 /** Strips texts by one set of rules. */
 export class JsonStrip {
   readonly #root: Branch = { below: new Map(), how: undefined }
-  readonly #spec: Pick<StripSpec, 'dropsEmpty' | 'dropsUsage'>
+  readonly #spec: Pick<StripSpec, 'version' | 'dropsEmpty' | 'dropsUsage'>
 
-  constructor(spec: Pick<StripSpec, 'rules' | 'dropsEmpty' | 'dropsUsage'>) {
+  constructor(spec: Pick<StripSpec, 'version' | 'rules' | 'dropsEmpty' | 'dropsUsage'>) {
     this.#spec = spec
     for (const { path, how } of spec.rules) {
       let branch = this.#root
@@ -53,12 +55,13 @@ export class JsonStrip {
 
   /** What becomes of the text from `start` to the end of the bytes; `isEvent`: it may be dropped. */
   read(bytes: Buffer, start: number, isEvent: boolean): Stripping {
-    const at = skipSpace(bytes, start)
+    const isWhole = !isEvent && this.#spec.version >= 2
+    const at = isWhole ? textStart(bytes) : skipSpace(bytes, start)
     if (bytes[at] !== OPEN_BRACE) return UNTOUCHED
     const edits: Edit[] = []
     const end = walkObject(bytes, at, this.#root, edits)
     if (end < 0 || skipSpace(bytes, end) !== bytes.length) return UNTOUCHED
-    return { edits, isDropped: isEvent && this.#drops(bytes, at, edits) }
+    return { edits, isDropped: isEvent && this.#drops(bytes, at, edits), isRead: true }
   }
 
   #drops(bytes: Buffer, at: number, edits: readonly Edit[]): boolean {
@@ -77,22 +80,30 @@ export class JsonStrip {
     return dropsEmpty && edits.length > 0 && this.#areEmpty(bytes, choices)
   }
 
-  /** Nothing is left in any of the choices but its index and an empty delta. */
+  /**
+   * Nothing is left in any of the choices but its index and an empty delta. Log-probs are nothing: an
+   * engine that sends an event for the sake of ids alone would not have sent them either, whoever
+   * asked for them. Until version 2 they kept the event.
+   */
   #areEmpty(bytes: Buffer, choices: number): boolean {
     const gone = this.#root.below.get('choices')?.below.get('*')?.below
+    const isStrict = this.#spec.version >= 2
     let areEmpty = true
     scanItems(bytes, choices, (start) => {
       let hasEmptyDelta = false
+      let hasLost = false
       scanMembers(bytes, start, (keyStart, keyEnd, valueStart, valueEnd) => {
         const name = stringAt(bytes, keyStart, keyEnd) ?? ''
-        if (name === 'index' || gone?.get(name)?.how !== undefined) return
+        const how = gone?.get(name)?.how
+        if (how === 'remove') hasLost = true
+        if (name === 'index' || how !== undefined || (isStrict && name === 'logprobs')) return
         if (name === 'delta') {
           hasEmptyDelta =
             bytes[valueStart] === OPEN_BRACE &&
             bytes[skipSpace(bytes, valueStart + 1)] === CLOSE_BRACE
         } else if (!isTextAt(bytes, valueStart, valueEnd, 'null')) areEmpty = false
       })
-      if (!hasEmptyDelta) areEmpty = false
+      if (!hasEmptyDelta || (isStrict && !hasLost)) areEmpty = false
     })
     return areEmpty
   }

@@ -28,7 +28,7 @@ export interface Transform {
   readonly headers?: readonly FieldChange[]
   /** Of `strip`: places of the answer that were taken out, such as `choices/…/token_ids`. */
   readonly removed?: readonly string[]
-  /** Why it changed nothing. */
+  /** Why it changed nothing; beside `removed`, which events alone were left as they were. */
   readonly skipped?: string
 }
 
@@ -45,6 +45,7 @@ export interface StripRule {
  * same way for ever, whatever later versions do.
  */
 export interface StripSpec {
+  /** 2: log-probs keep no event, and a byte-order mark before a whole answer is passed over. */
   readonly version: number
   readonly rules: readonly StripRule[]
   /** Events go whose choices have nothing left in them. */

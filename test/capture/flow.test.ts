@@ -189,9 +189,29 @@ t.test(
     const [record] = await recorder.finish()
     t.strictSame(record!.transforms?.at(-1), {
       name: 'strip',
-      version: 1,
+      version: 2,
       skipped: 'content-encoding gzip',
     })
     t.match(record!.tokens, [{ token_ids: [2] }])
   },
 )
+
+t.test('O13: what strip cannot read passes as it is, and that is said', async (t) => {
+  const bodies = [`\ufeff${WHOLE}`, `[${WHOLE}]`, WHOLE.slice(0, -1)]
+  const { recorder } = await setUp(t, (x) =>
+    x.send(json(Buffer.byteLength(bodies[x.index]!)), bodies[x.index]!),
+  )
+  const seen: string[] = []
+  for (const _ of bodies) {
+    seen.push((await rawRequest(recorder.url, post(CHAT, '{}'))).body.toString())
+  }
+  t.strictSame(seen, [`\ufeff${SEEN}`, ...bodies.slice(1)])
+  const records = await recorder.finish()
+  const skipped = 'the answer is no JSON object'
+  t.match(
+    records.map(({ transforms }) => transforms?.at(-1)),
+    [{ name: 'strip', removed: Array }, { skipped }, { skipped }],
+  )
+  t.ok(records.slice(1).every(({ transforms }) => transforms?.at(-1)?.removed === undefined))
+  t.match(records[0]!.tokens, [{ token_ids: [2] }])
+})

@@ -1,4 +1,5 @@
 /** Which version of the policy answered: at dispatch, at the first byte, at the end. */
+import { writeFileSync } from 'node:fs'
 import t from 'tap'
 import type { Test } from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
@@ -6,7 +7,9 @@ import { chunkOf, lastChunk, responseHead, startScriptedUpstream } from '../../s
 import { POLICY_ANSWER_BYTES_MAX } from '../../src/limits.ts'
 import { resolveOptions } from '../../src/options.ts'
 import { PolicyPoll } from '../../src/supervisor/policy-poll.ts'
-import { RawClient, post } from '../support/raw-client.ts'
+import { ControlClient } from '../support/control-client.ts'
+import { startControlled } from '../support/control.ts'
+import { RawClient, post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf, startRecorder } from '../support/recorder.ts'
 import { startSteered } from '../support/steered.ts'
 
@@ -78,6 +81,112 @@ t.test('polled from the engine, requests are stamped with what it says', async (
   t.ok(upstream.requests.some(({ target }) => target === '/weight_info'))
 })
 
+/** An upstream that tells its version at `/v`, once `when` is there. */
+async function startVersioned(t: Test, version: string, when?: Promise<void>) {
+  const upstream = await startScriptedUpstream(async (x) => {
+    const isPoll = x.head.target === '/v'
+    if (isPoll) await when
+    const body = isPoll ? `{"version":"${version}"}` : '{}'
+    const length: [string, string] = ['Content-Length', String(body.length)]
+    await x.send(responseHead(200, 'OK', [length, ['Content-Type', 'application/json']]), body)
+  })
+  t.teardown(() => upstream.close())
+  /** Two answers later the one that was asked for first has been stamped. */
+  const stamped = async (): Promise<void> => {
+    const asked = upstream.exchanges.length
+    await (
+      await upstream.exchange(asked + 2)
+    ).whole
+  }
+  const polls = () => upstream.exchanges.filter(({ head }) => head.target === '/v')
+  return { upstream, url: upstream.url, stamped, polls }
+}
+
+t.test('after a reload the engine in force is asked, with the key in force', async (t) => {
+  const gate = Promise.withResolvers<void>()
+  const [before, after] = [
+    await startVersioned(t, 'before'),
+    await startVersioned(t, 'after', gate.promise),
+  ]
+  const folder = makeFolder(t)
+  const [configFile, recordingFile] = [`${folder}/rolltape.yaml`, `${folder}/a.jsonl`]
+  const write = (url: string, key: string): void => {
+    writeFileSync(`${folder}/key`, key)
+    const poll = 'policy_poll_path: /v\npolicy_poll_interval: 5ms'
+    writeFileSync(
+      configFile,
+      `proxy_base_url: ${url}\n${poll}\nupstream_api_key: file:${folder}/key\n`,
+    )
+  }
+  write(before.url, 'first')
+  const options = { configFile, recordingFile }
+  const { rolltape, url, address } = await startControlled(t, options as never)
+  const control = new ControlClient(t, address)
+  await before.stamped()
+  await rawRequest(url, post(CHAT, '{}'))
+  write(after.url, 'second')
+  await control.call('ReloadConfig')
+  await rawRequest(url, post(CHAT, '{}'))
+  gate.resolve()
+  await after.stamped()
+  await rawRequest(url, post(CHAT, '{}'))
+  await rolltape.close()
+  const records = await recordsOf(recordingFile)
+  t.strictSame(
+    records.map(({ upstream, policy }) => [upstream, policy.dispatch]),
+    [
+      [before.url, 'before'],
+      [after.url, null],
+      [after.url, 'after'],
+    ],
+  )
+  const keysOf = ({ polls }: typeof before) => [
+    ...new Set(polls().map((asked) => asked.header('authorization'))),
+  ]
+  t.strictSame(
+    [keysOf(before), keysOf(after)],
+    [['Bearer first'], ['Bearer second']],
+    'each is asked with its key',
+  )
+})
+
+const quiet = { debug: () => undefined, warn: () => undefined, error: () => undefined }
+
+t.test('what an engine says once another is in force is not stamped', async (t) => {
+  const [before, after] = [await startVersioned(t, 'before'), await startVersioned(t, 'after')]
+  const configOf = (url: string) =>
+    resolveOptions({ options: { proxyBaseUrl: url, policyPollPath: '/v', policyPollInterval: 60 } })
+  let config = configOf(before.url)
+  const [told, done] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const reloaded = Promise.withResolvers<void>()
+  const versions: string[] = []
+  const poll = new PolicyPoll({
+    config: () => config,
+    log: quiet,
+    forwards: () => true,
+    onVersion: async (version) => {
+      if (version === 'before') {
+        told.resolve()
+        await reloaded.promise
+      }
+      versions.push(version)
+      if (versions.length === 3) done.resolve()
+    },
+  })
+  t.teardown(() => poll.stop())
+  poll.start()
+  await told.promise
+  config = configOf(after.url)
+  reloaded.resolve()
+  await new Promise(setImmediate)
+  poll.again()
+  await done.promise
+  t.strictSame(versions, ['before', '', 'after'])
+  poll.stop()
+  poll.again()
+  t.strictSame([before.polls().length, after.polls().length], [1, 1])
+})
+
 /** What a poll tells of an upstream that answers these bodies, one after the other. */
 async function polled(t: Test, bodies: readonly string[], forwards = true) {
   const upstream = await startScriptedUpstream(async (x) => {
@@ -90,10 +199,11 @@ async function polled(t: Test, bodies: readonly string[], forwards = true) {
   const done = Promise.withResolvers<void>()
   const versions: string[] = []
   const warned: string[] = []
+  const config = resolveOptions({
+    options: { proxyBaseUrl: upstream.url, policyPollPath: '/v', policyPollInterval: 0.001 },
+  })
   const poll = new PolicyPoll({
-    config: resolveOptions({
-      options: { proxyBaseUrl: upstream.url, policyPollPath: '/v', policyPollInterval: 0.001 },
-    }),
+    config: () => config,
     log: {
       debug: () => undefined,
       error: () => undefined,

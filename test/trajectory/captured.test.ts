@@ -138,6 +138,25 @@ t.test('O17 O20: a stream, event by event, at the times they came', async (t) =>
   })
 })
 
+t.test('O13: what was too long to be stripped is told', async (t) => {
+  const last = (bounds: object, situation: Situation) => {
+    const sent = { ...SENT, strip: { ...SENT.strip!, ...bounds } }
+    return recordOf(stripped(situation, sent)).transforms?.at(-1)
+  }
+  t.strictSame(last({ bodyBytesMax: 50 }, { headers: JSON_TYPE, chunks: [WHOLE] }), {
+    name: 'strip',
+    version: 1,
+    skipped: 'the answer has more than 50 bytes',
+  })
+  const removed = ['prompt_token_ids', 'choices/*/token_ids', 'choices/*/logprobs', 'usage']
+  t.strictSame(last({ eventBytesMax: 60 }, { headers: SSE, chunks: EVENTS }), {
+    name: 'strip',
+    version: 1,
+    removed,
+    skipped: 'events of more than 60 bytes',
+  })
+})
+
 t.test('O13: what broke off is what the client got of it', async (t) => {
   const cut = stripped({
     headers: [...JSON_TYPE, ['content-length', String(WHOLE.length)]],
@@ -195,19 +214,22 @@ t.test('the policy at three moments, the group, and the SDK that tries again', a
       ...taped({ chunks: ['{}'], ...situation, begin: { policyVersion: begin } }),
       ...(more && { policy: more }),
     }).policy
-  const told = (dispatch: string | null, first_byte: string | null, end: string | null) => ({
-    dispatch,
-    first_byte,
-    end,
-    engine: null,
-    mixed: new Set([dispatch, first_byte, end].filter(Boolean)).size > 1,
-  })
+  const stamps =
+    (mixed: boolean) =>
+    (dispatch: string | null, ...more: (string | null)[]) => {
+      const [first_byte = null, end = null] = more
+      return { dispatch, first_byte, end, engine: null, mixed }
+    }
+  const [told, mixed] = [stamps(false), stamps(true)]
   t.strictSame(policy('', undefined), told(null, null, null))
   t.strictSame(policy('1', undefined), told('1', '1', '1'))
-  t.strictSame(policy('1', { end: '2' }), told('1', '1', '2'))
-  t.strictSame(policy('1', { firstByte: '2', end: '2' }), told('1', '2', '2'))
-  t.strictSame(policy('', { end: '2' }), told(null, null, '2'))
-  t.strictSame(policy('1', { end: '2' }, { head: false }), told('1', null, '2'))
+  t.strictSame(policy('1', { end: '2' }), mixed('1', '1', '2'))
+  t.strictSame(policy('1', { firstByte: '2', end: '2' }), mixed('1', '2', '2'))
+  t.strictSame(policy('', { end: '2' }), mixed(null, null, '2'), 'known late')
+  t.strictSame(policy('', { firstByte: '2', end: '2' }), mixed(null, '2', '2'), 'known late')
+  t.strictSame(policy('1', { end: '' }), mixed('1', '1', null), 'forgotten')
+  t.strictSame(policy('1', { end: '2' }, { head: false }), mixed('1', null, '2'))
+  t.strictSame(policy('1', undefined, { head: false }), told('1', null, '1'), 'no such moment')
   t.strictSame(policy('1', { end: '2' }, { cause: null }), told('1', '1', null))
   const retry = (value: string) =>
     recordOf(taped({ begin: { headers: [['X-Stainless-Retry-Count', value]] } })).client_retry

@@ -154,6 +154,24 @@ t.test('O5: what each engine is asked, per call, whole and streamed', async (t) 
   t.equal(sent('{}', none), `{"logprobs":true,"top_logprobs":0${ids}}`)
 })
 
+t.test('O5: alternatives without log-probs are left to the upstream as they are', async (t) => {
+  const skipped = 'the client asks for top_logprobs without logprobs'
+  const bodies = [
+    '{"top_logprobs":3}',
+    '{"top_logprobs":3,"logprobs":false}',
+    '{"top_logprobs":-1}',
+  ]
+  for (const name of ['vllm', 'sglang', 'openai'] as const) {
+    const ofZero = name === 'openai' ? ['{"logprobs":null,"top_logprobs":0}'] : []
+    for (const body of [...bodies, ...ofZero]) {
+      const done = plan(body, engine(name))
+      t.strictSame([done?.body.toString(), done?.injected, done?.strip], [body, [], undefined])
+      const transform = { name: 'capture', version: 1, profile: `${name}/1`, skipped }
+      t.strictSame(done?.transforms, [transform], `${name} ${body}`)
+    }
+  }
+})
+
 t.test('O5 O13: what the client has asked for is kept, what it has declined is not', async (t) => {
   const cases: [body: string, after: string, stripped: string[]][] = [
     [
@@ -177,8 +195,8 @@ t.test('O5 O13: what the client has asked for is kept, what it has declined is n
       ['prompt_token_ids', 'choices/*/prompt_token_ids', 'choices/*/token_ids'],
     ],
     [
-      '{"top_logprobs":2,"return_token_ids":true}',
-      '{"top_logprobs":2,"return_token_ids":true,"logprobs":true}',
+      '{"top_logprobs":0,"return_token_ids":true}',
+      '{"top_logprobs":0,"return_token_ids":true,"logprobs":true}',
       ['choices/*/logprobs'],
     ],
     [

@@ -12,7 +12,7 @@ const RULES: readonly StripRule[] = [
   { path: 'choices/*/logprobs', how: 'null' },
 ]
 const SPEC: StripSpec = {
-  version: 1,
+  version: 2,
   rules: RULES,
   dropsEmpty: true,
   dropsUsage: true,
@@ -100,6 +100,58 @@ t.test('O13: what was not put in stays: usage, and events that others left empty
     through(open({ rules: [{ path, how: 'empty' }] }), own),
     event('{"choices":[{"logprobs":{"content":[{"logprob":-0.0,"top_logprobs":[]}]}}]}'),
   )
+})
+
+t.test(
+  'O17: log-probs of the client’s own keep no event that was sent for ids alone',
+  async (t) => {
+    const rules: readonly StripRule[] = [
+      { path: 'choices/*/logprobs/content/*/top_logprobs', how: 'empty' },
+      { path: 'choices/*/token_ids', how: 'remove' },
+    ]
+    const own = '"logprobs":{"content":[{"token":"</think>","top_logprobs":[]}]}'
+    const seen = (text: string, spec: Partial<StripSpec> = {}): string =>
+      through(open({ rules, ...spec }), event(text))
+    const choice = (inner: string): string => `{"choices":[{"index":0,${inner}}]}`
+    const silent = choice(`"delta":{},${own},"finish_reason":null,"token_ids":[1]`)
+    t.equal(seen(silent), '')
+    t.equal(
+      seen(silent, { version: 1 }),
+      event(choice(`"delta":{},${own},"finish_reason":null`)),
+      'tapes of version 1 are played as they were',
+    )
+    const alone = choice(`"delta":{},${own}`.replace('[]', '[{"a":1}]'))
+    t.equal(seen(alone), event(choice(`"delta":{},${own}`)), 'without ids it would have been sent')
+    for (const kept of [
+      '"delta":{},"finish_reason":"stop"',
+      '"delta":{"role":"assistant","content":""}',
+      '"delta":{"content":""},"finish_reason":null',
+    ]) {
+      t.equal(seen(choice(`${kept},${own},"token_ids":[1]`)), event(choice(`${kept},${own}`)))
+    }
+  },
+)
+
+t.test('O13: what is not looked through is told', async (t) => {
+  const ids = '{"prompt_token_ids":[1]}'
+  const bodies: [sent: string, seen: string, skipped: string | null][] = [
+    [ids, '{}', null],
+    [`\ufeff ${ids}`, '\ufeff {}', null],
+    [`[${ids}]`, `[${ids}]`, 'the answer is no JSON object'],
+    [ids.slice(0, -1), ids.slice(0, -1), 'the answer is no JSON object'],
+    [`${ids}${' '.repeat(60)}`, `${ids}${' '.repeat(60)}`, 'the answer has more than 60 bytes'],
+  ]
+  for (const [sent, seen, skipped] of bodies) {
+    const strip = open({ bodyBytesMax: 60 }, JSON_TYPE)
+    t.strictSame([through(strip, sent), strip.skipped], [seen, skipped], sent)
+  }
+  const old = open({ version: 1 }, JSON_TYPE)
+  t.equal(through(old, `\ufeff${ids}`), `\ufeff${ids}`, 'as it was in version 1')
+  const stream = open({ eventBytesMax: 40 })
+  t.equal(through(stream, event(ids)), event('{}'))
+  t.equal(stream.skipped, null)
+  through(stream, event(`${ids}${' '.repeat(40)}`))
+  t.equal(stream.skipped, 'events of more than 40 bytes')
 })
 
 t.test('R21 O17: an event leaves in the call that completes it, and no sooner', async (t) => {
