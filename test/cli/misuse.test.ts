@@ -55,6 +55,7 @@ t.test('the help of serve names every option under its heading', async (t) => {
     'Control:',
     'Upstream:',
     'Transforms and token capture:',
+    'Responder:',
     'Recording:',
     'Replay:',
     'Sessions:',
