@@ -12,7 +12,7 @@ import { ExportSource } from '../export/source.ts'
 import type { Outcome } from '../trajectory/record.ts'
 import { openOutput, outputPlace } from './output.ts'
 import { withProgress } from './progress.ts'
-import { EXIT, tell, type Terminal } from './terminal.ts'
+import { EXIT, printable, tell, type Terminal } from './terminal.ts'
 
 /** Flags of the command. */
 interface ExportFlags {
@@ -137,10 +137,24 @@ async function exportTo(path: string, flags: ExportFlags, terminal: Terminal): P
   })
   const written = counted(tally.written, FORMATS[flags.format])
   tell(terminal, `${written} of ${counted(sessions, ['session', 'sessions'])}`)
+  const filters = filtersOf(flags)
+  if (sessions === 0 && filters !== '') {
+    tell(terminal, `nothing was chosen: ${path} has no exchange for ${printable(filters)}`)
+  }
   for (const [reason, count] of tally.leftOut) {
     tell(terminal, `left out: ${counted(count, ['exchange', 'exchanges'])} (${reason})`)
   }
   return EXIT.done
+}
+
+/** What chooses among the exchanges, as it was said; empty where nothing does. */
+function filtersOf({ session = [], outcome = [], policyVersion = [], aligned }: ExportFlags) {
+  return [
+    ...session.map((id) => `--session ${id}`),
+    ...(outcome.length === 0 ? [] : [`--outcome ${outcome.join(',')}`]),
+    ...policyVersion.map((version) => `--policy-version ${version}`),
+    ...(aligned === true ? ['--aligned'] : []),
+  ].join(' ')
 }
 
 function counted(count: number, [one, several]: readonly [string, string]): string {

@@ -37,6 +37,10 @@ interface Verified {
   readonly differing: readonly number[]
 }
 
+/** A crash leaves such, and so does a line that was lost. */
+const WITHOUT_RECORD =
+  'exchanges have no record (after a crash the next start on this recording makes them; `rolltape derive` makes them anew)'
+
 const HELP = `
 Damage, and exit code 1: bytes that no sound frame covers, segments that are missing or no tape,
 exchanges that cannot be read, records that are missing, double, without their exchange, or that tell
@@ -162,7 +166,7 @@ function findingsOf(verified: Verified): string[] {
   return [
     ...damageOf(frames).map((what) => `DAMAGE ${what}`),
     ...some(unreadable, 'exchanges cannot be read'),
-    ...some(withoutRecord, 'exchanges have no record (`rolltape derive` makes them)'),
+    ...some(withoutRecord, WITHOUT_RECORD),
     ...some(withoutExchange, 'records have no exchange on the tape'),
     ...some([...doubled], 'exchanges have more than one record'),
     ...some(differing, 'records tell of another request than the tape'),

@@ -30,18 +30,48 @@ const OF_TOKENS: ReadonlySet<string> = new Set([
 ])
 
 /** Members of a record that rolltape makes itself. */
-const OWN: ReadonlySet<string> = new Set(['/tokens', '/sha256', '/id', '/tape', '/schema'])
+const OWN: ReadonlySet<string> = new Set(['tokens', 'sha256', 'id', 'tape', 'schema'])
 
-/** All texts in a value that may hold a credential. */
-export function* textsIn(value: unknown, pointer = '', name = ''): Generator<PlacedText> {
-  if (typeof value === 'string') {
-    if (value.length >= TEXT_CHARS_MIN) yield { pointer, name, text: value }
-  } else if (Array.isArray(value)) {
-    for (const [i, item] of value.entries()) yield* textsIn(item, `${pointer}/${i}`, name)
-  } else if (typeof value === 'object' && value !== null) {
-    for (const [key, member] of Object.entries(value)) {
-      const place = `${pointer}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`
-      if (!OF_TOKENS.has(key) && !OWN.has(place)) yield* textsIn(member, place, key)
-    }
+/** A list or an object whose members are being walked. */
+interface Walked {
+  readonly pointer: string
+  /** The name for what stands in a list. */
+  readonly name: string
+  readonly isList: boolean
+  readonly members: Iterator<readonly [number | string, unknown]>
+}
+
+/**
+ * All texts in a value that may hold a credential, in the order in which they stand. However deep
+ * they are nested: the way down is kept here, not on the stack.
+ */
+export function* textsIn(value: unknown): Generator<PlacedText> {
+  const way: Walked[] = []
+  let found: PlacedText | Walked | undefined = lookAt(value, '', '')
+  for (;;) {
+    if (found !== undefined && 'text' in found) yield found
+    else if (found !== undefined) way.push(found)
+    const inside = way.at(-1)
+    if (inside === undefined) return
+    const next = inside.members.next()
+    if (next.done === true) way.pop()
+    found = next.done === true ? undefined : memberOf(inside, ...next.value)
   }
+}
+
+function memberOf({ pointer, name, isList }: Walked, key: number | string, member: unknown) {
+  if (isList) return lookAt(member, `${pointer}/${key}`, name)
+  const own = String(key)
+  if (OF_TOKENS.has(own) || (pointer === '' && OWN.has(own))) return undefined
+  return lookAt(member, `${pointer}/${own.replaceAll('~', '~0').replaceAll('/', '~1')}`, own)
+}
+
+function lookAt(value: unknown, pointer: string, name: string): PlacedText | Walked | undefined {
+  if (typeof value === 'string') {
+    return value.length < TEXT_CHARS_MIN ? undefined : { pointer, name, text: value }
+  }
+  if (typeof value !== 'object' || value === null) return undefined
+  const isList = Array.isArray(value)
+  const members = isList ? value.entries() : Object.entries(value).values()
+  return { pointer, name, isList, members }
 }

@@ -148,6 +148,10 @@ t.test('records that are missing, double, changed or without exchange are told',
   truncateSync(cut, readFileSync(cut).indexOf('\n') + 30)
   const told = await verify(cut)
   t.match(told, { code: 1, torn_lines: 1, without_record: { length: 1 } })
+  t.match(
+    (await rolltape(['verify', cut])).stdout,
+    /no record \(after a crash the next start on this/,
+  )
   const doubled = copyOf()
   copyFileSync(parts[0] ?? '', doubled)
   t.match(await verify(doubled), { code: 1, doubled: [1, 2, 3], without_record: [4, 5] })

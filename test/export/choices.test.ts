@@ -311,6 +311,24 @@ t.test('what cannot be done is told, and leaves no file', async (t) => {
   t.ok(readFileSync(file).equals(before))
 })
 
+t.test('an export of nothing says what it looked for', async (t) => {
+  const file = recording(t)
+  const cases: [string[], string][] = [
+    [
+      [file, '--session', 'nope', '--outcome', 'timeout,refused', '--aligned'],
+      `nothing was chosen: ${file} has no exchange for --session nope --outcome timeout,refused --aligned`,
+    ],
+    [
+      [file, '--policy-version', 'none'],
+      `nothing was chosen: ${file} has no exchange for --policy-version none`,
+    ],
+  ]
+  for (const [argv, line] of cases) {
+    const { code, stdout, stderr } = await rolltape(['export', ...argv])
+    t.strictSame([code, stdout, stderr], [0, '', `0 samples of 0 sessions\n${line}\n`])
+  }
+})
+
 t.test('an export that is interrupted leaves no file', async (t) => {
   const file = recording(t)
   const out = file.replace('.jsonl', '.out')

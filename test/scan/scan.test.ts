@@ -72,6 +72,31 @@ t.test('a named member, a private key, a header of the client’s own', async (t
   )
 })
 
+t.test('M27: a key is found however deep it is nested', async (t) => {
+  const levels = 100_000
+  const file = join(makeFolder(t), 'a.jsonl')
+  for (const [open, close] of [
+    ['[', ']'],
+    ['{"a":', '}'],
+  ] as const) {
+    const nested = `${open.repeat(levels)}"${KEYS.github}"${close.repeat(levels)}`
+    writeFileSync(
+      file,
+      `{"session":"s","seq":3,"request":${nested},"tail":"${KEYS.huggingface}"}\n`,
+    )
+    const { code, told, stderr } = await scan(file)
+    t.equal(code, 1, stderr)
+    t.strictSame(
+      told.map(({ kind, seq }) => [kind, seq]),
+      [
+        ['github', 3],
+        ['huggingface', 3],
+      ],
+    )
+    t.equal(told[0]?.pointer.split('/').length, levels + 2)
+  }
+})
+
 t.test('log-probs, ids, digests and prose are no credentials', async (t) => {
   const logprobs = { content: [{ token: KEYS.github, logprob: -1, bytes: null }] }
   const response = { choices: [{ index: 0, message: { content: 'ok' }, logprobs }] }
