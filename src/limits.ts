@@ -70,8 +70,9 @@ export const DERIVE_TIMEOUT_MS = 60_000
 export const DECODED_BYTES_MAX = 256 * MiB
 
 /**
- * Characters of one unfinished SSE event; what follows a longer one is not read. A Responses stream
- * repeats its whole answer in its last event, so events may be large.
+ * Characters of one unfinished SSE event; a stream with a longer one stays on the tape, and its record
+ * has no response and says so. A Responses stream repeats its whole answer in its last event, so
+ * events may be large.
  */
 export const EVENT_CHARS_MAX = 64 * MiB
 

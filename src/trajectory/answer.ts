@@ -13,12 +13,13 @@ import { readUnary, type UnaryReading } from '../wire/unary.ts'
 import { readJsonBody } from './body.ts'
 import { contentEncodings, decodeBody } from './decode.ts'
 import type { Protocol } from './record.ts'
+import { hasUnreadEnd } from './unread-end.ts'
 
 /** What reading one answer may take. */
 export interface AnswerLimits {
   /** Bytes that the answer may decode to; a larger one is recorded without its response. */
   readonly decodedBytesMax: number
-  /** Characters of one unfinished event; what follows a longer one is not read. */
+  /** Characters of one unfinished event; a stream with a longer one before its end has no response. */
   readonly eventCharsMax: number
 }
 
@@ -92,22 +93,31 @@ export function readAnswer(
   const encodings = contentEncodings(headers)
   const { decodedBytesMax, eventCharsMax } = limits
   const decoded = decodeBody(body, encodings, decodedBytesMax)
-  if (decoded.error !== null || decoded.bytes.length > decodedBytesMax) {
-    const problem = decoded.error ?? `the answer has more than ${decodedBytesMax} bytes`
-    return { ...NO_ANSWER, kind: 'other', problem }
-  }
   const type = headerOf(headers, 'content-type')?.toLowerCase() ?? ''
   const { bytes, whole } = decoded
+  if (decoded.error !== null || bytes.length > decodedBytesMax) {
+    const problem = decoded.error ?? `the answer has more than ${decodedBytesMax} bytes`
+    const isStream = encodings.length === 0 && isEventStream(type, bytes, asksStream)
+    return isStream
+      ? unreadStream(protocol, problem, bytes, forwarded)
+      : { ...NO_ANSWER, kind: 'other', problem }
+  }
   if (!isEventStream(type, bytes, asksStream)) return readWhole(protocol, type, bytes, whole)
 
   const chunks = encodings.length === 0 ? exchange.chunks : [{ bytes, atUs: 0 }]
   const stream = readEvents(protocol, chunks, eventCharsMax)
+  if (stream.isCutShort) {
+    const clear = forwarded.length < body.length ? decodeBody(forwarded, encodings).bytes : bytes
+    const unread = unreadStream(protocol, stream.problem, bytes, clear)
+    return { ...unread, decodedWhole: whole, errorEvent: stream.errorEvent }
+  }
   const again =
     forwarded.length < body.length && stream.ended
       ? readEvents(protocol, [{ bytes: decodeBody(forwarded, encodings).bytes }], eventCharsMax)
       : stream
+  const { isCutShort: _, ...read } = stream
   return {
-    ...stream,
+    ...read,
     decodedWhole: whole,
     endForwarded: again.ended,
     firstVisible:
@@ -115,6 +125,19 @@ export function readAnswer(
         ? stream.firstVisible
         : firstVisibleEncoded(protocol, exchange.chunks, encodings),
   }
+}
+
+/** A stream too large to be read: nothing is told of it but whether its end has come. */
+function unreadStream(
+  protocol: Protocol,
+  problem: string | null,
+  bytes: Buffer,
+  forwarded: Buffer,
+): Answer {
+  const ended = hasUnreadEnd(protocol, bytes)
+  const endForwarded =
+    ended && (forwarded.length === bytes.length || hasUnreadEnd(protocol, forwarded))
+  return { ...NO_ANSWER, kind: 'events', problem, ended, endForwarded }
 }
 
 /** The value of a header, the last one if it came twice. */
@@ -159,14 +182,20 @@ function readWhole(protocol: Protocol, type: string, bytes: Buffer, whole: boole
   }
 }
 
+/** What was read of a stream's events. */
+interface EventsRead extends Answer {
+  /** An event before the end was too long, and nothing from there on was read. */
+  readonly isCutShort: boolean
+}
+
 /** Reads a stream's events; `endForwarded` is left to the caller. */
 function readEvents(
   protocol: Protocol,
   chunks: readonly Pick<Chunk, 'bytes'>[],
   eventCharsMax: number,
-): Answer {
+): EventsRead {
   const assembler = createAssembler(protocol)
-  if (assembler === undefined) return { ...NO_ANSWER, kind: 'events' }
+  if (assembler === undefined) return { ...NO_ANSWER, kind: 'events', isCutShort: false }
   const reader = new EventReader(assembler)
   const parser = createSseParser(reader, eventCharsMax)
   for (const chunk of chunks) parser.feed(chunk.bytes)
@@ -187,6 +216,7 @@ function readEvents(
     usage: assembler.usage(),
     tokens: assembler.tokens(),
     engineVersion: assembler.engineVersion(),
+    isCutShort: parser.overflowed && !reader.done && !assembler.ended,
   }
 }
 

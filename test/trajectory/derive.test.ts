@@ -274,10 +274,30 @@ void t.test('R18: an answer over a bound is a failure that names the bound', (t)
   ])
   const long = [sse(DELTA, null), `data: ${'x'.repeat(201)}`, '\n\n']
   t.strictSame(read({ headers: SSE, chunks: long, cause: 'client_gone' }), [
-    true,
+    false,
     'client_gone: the client went away before it had the whole answer',
     'client_gone',
   ])
+  const tooLong = 'an event has more than 200 characters'
+  const ended = [...long, 'data: [DO', 'NE]\n\n']
+  t.strictSame(read({ headers: SSE, chunks: ended }), [false, tooLong, 'complete'])
+  t.strictSame(
+    read({ headers: SSE, chunks: ended, cause: 'client_gone' }),
+    [false, tooLong, 'complete'],
+    'the client left behind the mark',
+  )
+  const bytesForwarded = long.join('').length
+  t.match(
+    read({ headers: SSE, chunks: ended, cause: 'client_gone', end: { bytesForwarded } }),
+    [false, /^client_gone/, 'client_gone'],
+    'the client left before the mark',
+  )
+  t.match(read({ headers: SSE, chunks: long }), [false, /^truncated/, 'truncated'])
+  const many = Array.from({ length: 10 }, () => sse(DELTA, null))
+  const whole = [...many, 'data: [DONE]\n\n']
+  const tooMany = 'the answer has more than 400 bytes'
+  t.strictSame(read({ headers: SSE, chunks: whole }), [false, tooMany, 'complete'])
+  t.match(read({ headers: SSE, chunks: many }), [false, /^truncated/, 'truncated'])
   const afterMark = [sse(DELTA), `data: ${'x'.repeat(201)}`, '\n\n']
   t.strictSame(read({ headers: SSE, chunks: afterMark }), [
     true,
