@@ -24,6 +24,12 @@ export const HTTP_STATUS = {
   upstream_timeout_ttfb: 504,
   upstream_timeout_stall: 504,
   upstream_timeout_total: 504,
+  responder_queue_full: 429,
+  responder_missing: 503,
+  responder_timeout: 504,
+  responder_failed: 502,
+  responder_lost: 502,
+  session_ended: 410,
   tape_exhausted: 404,
   tape_miss: 404,
   tape_record_unusable: 500,
@@ -53,6 +59,7 @@ export const HTTP_STATUS = {
   bad_argument: 400,
   wrong_state: 409,
   unauthenticated: 401,
+  session_forbidden: 403,
   deadline_passed: 504,
 } as const satisfies Record<string, number>
 
@@ -70,6 +77,7 @@ export type GrpcStatus =
   | 'UNAVAILABLE'
   | 'DEADLINE_EXCEEDED'
   | 'UNAUTHENTICATED'
+  | 'PERMISSION_DENIED'
   | 'DATA_LOSS'
   | 'UNIMPLEMENTED'
   | 'INTERNAL'
@@ -92,6 +100,12 @@ export const GRPC_STATUS = {
   upstream_timeout_ttfb: 'DEADLINE_EXCEEDED',
   upstream_timeout_stall: 'DEADLINE_EXCEEDED',
   upstream_timeout_total: 'DEADLINE_EXCEEDED',
+  responder_queue_full: 'RESOURCE_EXHAUSTED',
+  responder_missing: 'UNAVAILABLE',
+  responder_timeout: 'DEADLINE_EXCEEDED',
+  responder_failed: 'UNAVAILABLE',
+  responder_lost: 'UNAVAILABLE',
+  session_ended: 'ABORTED',
   tape_exhausted: 'NOT_FOUND',
   tape_miss: 'NOT_FOUND',
   tape_record_unusable: 'DATA_LOSS',
@@ -119,6 +133,7 @@ export const GRPC_STATUS = {
   bad_argument: 'INVALID_ARGUMENT',
   wrong_state: 'FAILED_PRECONDITION',
   unauthenticated: 'UNAUTHENTICATED',
+  session_forbidden: 'PERMISSION_DENIED',
   deadline_passed: 'DEADLINE_EXCEEDED',
 } as const satisfies Record<ErrorCode, GrpcStatus>
 

@@ -183,6 +183,12 @@ export const INDEX_THREADS_MAX = 4
 /** A recording of up to so many bytes is read without a thread, whose start takes longer. */
 export const INDEX_GLANCE_BYTES = 2 * MiB
 
+/** Levels of JSON that are compared place by place; deeper down it is the same text or not. */
+export const JSON_DEPTH_COMPARED_MAX = 256
+
+/** Keys that clients may hold, about 200 bytes each. */
+export const CLIENT_KEYS_MAX = 10_000
+
 /** Between two looks at the files of the data port's certificate. */
 export const CERTIFICATE_LOOK_MS = 5_000
 
@@ -302,3 +308,50 @@ export const POLICY_ANSWER_BYTES_MAX = 64 * KiB
 
 /** How long that may take. */
 export const POLICY_POLL_MS_MAX = 5_000
+/** Responders that serve at once, over all queues. Over it: RESOURCE_EXHAUSTED. */
+export const RESPONDERS_MAX = 1024
+
+/** Requests that one responder may take at once. */
+export const RESPONDER_CREDITS_MAX = 4_096
+
+/** Requests that may wait in one queue, at the most that can be configured. */
+export const RESPONDER_QUEUE_MAX = 65_536
+
+/** Bytes of bodies kept for responders, until an answer begins. Over it: 429. */
+export const RESPONDER_HELD_BYTES_MAX = 256 * MiB
+
+/** Responders that may die over one request before it is given up. */
+export const RESPONDER_DELIVERIES_MAX = 3
+
+/** Sessions whose end responders are told of; those that have been quiet for longest are forgotten. */
+export const RESPONDER_SESSIONS_MAX = 65_536
+
+/** Bytes of a body in one message, well below the 4 MiB that gRPC clients take unless told otherwise. */
+export const RESPONDER_PART_BYTES = 1 * MiB
+
+/** Messages that wait for a responder that does not read. Over it: its stream is ended. */
+export const RESPONDER_OUTBOX_MAX = 4_096
+
+/** Bytes of an answer that wait for a slow client; its responder is told to hold. */
+export const RESPONDER_ANSWER_BYTES_HIGH = 256 * KiB
+
+/** Bytes of one at which its responder is read no further. */
+export const RESPONDER_ANSWER_BYTES_MAX = 1 * MiB
+
+/** How often requests that have waited too long are looked for. */
+export const RESPONDER_TICK_MS = 50
+
+/** Connections that wait to be taken by what stands before responders; the system may have less. */
+export const RESPONDER_BACKLOG = 4_096
+
+/** A control connection that is silent for this long is asked whether anybody is there. */
+export const CONTROL_PING_MS = 10_000
+
+/** Without an answer for this long it is taken for dead; a caller may be busy for a while. */
+export const CONTROL_PING_WAIT_MS = 20_000
+
+/** Processes whose end is watched for. Over it: RESOURCE_EXHAUSTED. */
+export const PROCESSES_WATCHED_MAX = 1024
+
+/** How often they are looked at. */
+export const PROCESS_LOOK_MS = 100

@@ -6,9 +6,11 @@
  * table are made from there. Configuration is plain frozen data, `upstreamApiKey` excepted:
  * `packConfig` and `unpackConfig` carry it over a thread boundary.
  */
+import { readClientKeys } from './options/client-keys.ts'
+import type { ClientKeys } from './options/client-keys.ts'
 import { OPTIONS, OPTION_KEYS, type OptionKey, type OptionValues } from './options/definitions.ts'
 import type { ControlAddress } from './options/control-address.ts'
-import { checkControl } from './options/control-rules.ts'
+import { checkControl, checkResponder } from './options/control-rules.ts'
 import { readOptions, type OptionSources, type Origin } from './options/read.ts'
 import type { Mode, OnMiss } from './mode.ts'
 import type { SessionOverride } from './options/overrides.ts'
@@ -33,6 +35,11 @@ export interface RolltapeOptions extends TransformFace {
   readonly port?: number
   /** Listen on a host that is not loopback although clients need no key. Default false. */
   readonly insecureBind?: boolean
+  /**
+   * File of the keys that clients must hold, one per line: name, SHA-256 of the key in hex, and
+   * `sessions=<prefix>`. Default none: everybody who reaches the port may come in.
+   */
+  readonly keysFile?: string
   /** Certificate chain that clients are served with, a PEM file. Default none: in clear. */
   readonly tlsCert?: string
   /** Key of `tlsCert`, a PEM file; given together with it. Default none. */
@@ -50,7 +57,10 @@ export interface RolltapeOptions extends TransformFace {
   readonly controlClientCa?: string
   /** File with the token that callers must bring. Default none. */
   readonly controlTokenFile?: string
-  /** Base URL, or several, of the inference server; a session sticks to one. No default. */
+  /**
+   * Base URL, or several, of the inference server; a session sticks to one. `responder:` or
+   * `responder:<queue>` where a responder answers. No default.
+   */
   readonly proxyBaseUrl?: string | readonly string[]
   /** Base URL per model, `default` for all others; read where `proxyBaseUrl` is not given. */
   readonly proxyRules?: Readonly<Record<string, string>>
@@ -76,6 +86,12 @@ export interface RolltapeOptions extends TransformFace {
   readonly onClientGone?: 'cancel' | 'finish'
   /** Largest request body; a larger one gets 413. Default 64 MiB. */
   readonly requestBodyBytesMax?: BytesOption
+  /** Requests from 1 to 65,536 that may wait in one queue of responders. Default 4096. */
+  readonly responderQueue?: number
+  /** Time a request waits for a responder to take it; 0 is no bound. Default 60 s. */
+  readonly responderWait?: DurationOption
+  /** Status when none has taken it by then. Default 503. */
+  readonly onNoResponder?: 503 | 504
   /** Default: `replay` with a `replayFile`, `record` with a `recordingFile`, else `passthrough`. */
   readonly mode?: Mode
   /** Where records go, e.g. `runs/a.jsonl`; the tape is the folder `runs/a.tape` beside it. */
@@ -161,6 +177,7 @@ export interface RolltapeConfig extends TransformConfig {
   /** 0 picks a free one. */
   readonly port: number
   readonly insecureBind: boolean
+  readonly keysFile: ClientKeys | null
   readonly tlsCert: string | null
   readonly tlsKey: string | null
   /** Null is off. */
@@ -187,6 +204,10 @@ export interface RolltapeConfig extends TransformConfig {
   readonly retryAfterSend: boolean
   readonly onClientGone: 'cancel' | 'finish'
   readonly requestBodyBytesMax: number
+  readonly responderQueue: number
+  /** 0 is no bound. */
+  readonly responderWaitMs: number
+  readonly onNoResponder: 503 | 504
   readonly mode: Mode
   /** Given whenever `mode` is `record`. */
   readonly recordingFile: string | null
@@ -260,6 +281,7 @@ export function resolveOptions(
   const { values, origins } = readOptions(kept)
   checkControl(values)
   const config = seal({ ...configOf(values), origins })
+  checkResponder(config)
   rereads.set(config, () => resolveOptions(kept))
   return config
 }
@@ -284,6 +306,7 @@ export function asConfig(options: RolltapeOptions | RolltapeConfig): RolltapeCon
   const config = resolveOptions({ options: options as RolltapeOptions })
   if (config.origins.control !== 'default') return config
   const own = seal({ ...config, control: null })
+  checkResponder(own)
   rereads.set(own, () => asConfig(options))
   return own
 }
@@ -311,6 +334,7 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     host: values.host,
     port: values.port,
     insecureBind: values.insecureBind,
+    keysFile: values.keysFile === null ? null : readClientKeys(values.keysFile),
     tlsCert: values.tlsCert,
     tlsKey: values.tlsKey,
     control: values.control,
@@ -329,6 +353,9 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     onClientGone: values.onClientGone,
     requestBodyBytesMax: values.requestBodyBytesMax,
     ...transformConfigOf(values),
+    responderQueue: values.responderQueue,
+    responderWaitMs: values.responderWait,
+    onNoResponder: values.onNoResponder,
     recordingFile: values.recordingFile,
     replayFile: values.replayFile,
     match: values.match,

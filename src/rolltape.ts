@@ -66,6 +66,11 @@ export interface Rolltape {
    */
   rotate(): Promise<Rotation>
   /**
+   * Ends all sessions for responders: their requests that wait get an error, and they are told. To be
+   * called when those who ask are gone.
+   */
+  endSessions(): void
+  /**
    * Takes no new work, lets running exchanges finish (`drainTimeout`), cuts the rest with a
    * recorded outcome, writes and derives everything, releases the recording. May be called again.
    * What could not be written is told in the report's `trouble`.
@@ -133,6 +138,7 @@ export async function startRolltape(options: RolltapeOptions | RolltapeConfig): 
       return supervisor.verdict
     },
     rotate: () => supervisor.rotate(),
+    endSessions: () => supervisor.responders.endSessions('command_ended'),
     close: async (reason) => {
       log.debug({ reason }, 'closing')
       return close()

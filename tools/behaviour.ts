@@ -59,6 +59,10 @@ export const BEHAVIOURS: Readonly<Record<string, string>> = {
   O8: 'Thinking is switched off unless the client says what it wants',
   O9: 'The model is replaced first, so that later rules see the one that is used',
   O10: 'Bodies are changed in their bytes; both are on the tape; what is no JSON object passes, and that is said',
+  R39: 'A responder takes requests over gRPC and answers them, whole or in chunks',
+  R40: 'One answer per request; what waits for responders is bounded, in number, bytes and time',
+  R41: 'What a responder that died had not begun to answer goes to another one, a bounded number of times',
+  R42: 'A session that ends by a call, a command or a process ends its waiting requests, and responders are told',
   O12: 'A base with its version and a client with `/v1` meet at one path (as R7)',
   O13: 'What was put in goes out of the client’s view, whole and streamed, and nothing else',
   O16: 'A stream’s status is the upstream’s (as R9)',
@@ -94,6 +98,7 @@ export const BEHAVIOURS: Readonly<Record<string, string>> = {
 export const FINISHED: readonly string[] = [
   ...range('R', 1, 37),
   ...range('O', 5, 10),
+  ...range('R', 39, 42),
   'O12',
   'O13',
   'O16',

@@ -36,6 +36,15 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   upstream_timeout_ttfb: 'Over `ttfb_timeout`',
   upstream_timeout_stall: 'Over `stall_timeout`; before the head only, later the answer is cut',
   upstream_timeout_total: 'Over `request_timeout`; before the head only, later the answer is cut',
+  responder_queue_full:
+    'As many requests wait for responders as may. Retry in a moment; more responders, or `--responder-queue`',
+  responder_missing:
+    'No responder took the request within `--responder-wait`. Is one connected, has it credits left?',
+  responder_timeout: 'The same, with `--on-no-responder 504`',
+  responder_failed: 'The responder gave no answer, or none that can be passed on',
+  responder_lost:
+    'Several responders died over this request, one after the other. Look at their logs',
+  session_ended: 'The session was closed, or its process is gone. Do not retry',
   tape_miss: 'Replay has no answer to this request. `--ignore` what differs, or record it',
   tape_exhausted: 'Replay has given all its answers to this request. See `--on-exhausted`',
   tape_record_unusable: 'The record that fits has no answer to give. Record it anew',
@@ -64,7 +73,9 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   lane_lost: null,
   bad_argument: null,
   wrong_state: null,
-  unauthenticated: null,
+  unauthenticated:
+    'No key, or none of those in `keys_file`. Ask whoever runs this rolltape for one',
+  session_forbidden: 'The key is for other sessions. Use ids with its prefix, or another key',
   deadline_passed: null,
 }
 

@@ -1,4 +1,9 @@
-/** A derive worker: gets places on the tape from Piscina, hands lines to the appender. */
+/**
+ * A derive worker: gets places on the tape from Piscina, hands lines to the appender.
+ *
+ * It awaits at its top, as all entries of Piscina do: so it is imported. A thread that is ended
+ * while it requires a module takes the process with it (Node 26.10, `CreateRequiredModuleFacade`).
+ */
 import { workerData } from 'piscina'
 import { TapeFolder } from '../src/tape/reader.ts'
 import { AppenderLink } from '../src/trajectory/appender-link.ts'
@@ -14,9 +19,9 @@ export interface DeriveWorkerData {
 
 const { folder, appender } = workerData as DeriveWorkerData
 const tape = new TapeFolder(folder)
-const link = AppenderLink.open(appender)
+const link = await AppenderLink.open(appender)
 
 /** Piscina's entry. */
 export default async function derive(task: DeriveTask): Promise<DeriveResult> {
-  return runDeriveTask(tape, await link, task)
+  return runDeriveTask(tape, link, task)
 }

@@ -1,8 +1,10 @@
-/** A play worker: reads recorded answers for a lane, which never reads files itself. */
+/**
+ * A play worker: reads recorded answers for a lane, which never reads files itself. Why it awaits at
+ * its top is told in derive.ts.
+ */
 import { closeSync, openSync, readSync } from 'node:fs'
 import { move, transferableSymbol, valueSymbol, workerData } from 'piscina'
 import { RolltapeError } from '../src/errors.ts'
-import { tapedAnswer, withRecordedHead } from '../src/replay/answer.ts'
 import type { LinePosition, PlayTask, PlayedAnswer } from '../src/replay/answer.ts'
 import { explainMiss } from '../src/replay/explain-task.ts'
 import { canonicalKey } from '../src/replay/key.ts'
@@ -19,6 +21,7 @@ export interface PlayWorkerData {
   readonly folder: string | undefined
 }
 
+const { tapedAnswer, withRecordedHead } = await import('../src/replay/answer.ts')
 const { files, folder } = workerData as PlayWorkerData
 const tape = folder === undefined ? undefined : new TapeFolder(folder)
 

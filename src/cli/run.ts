@@ -43,6 +43,7 @@ async function run(
     const env = { ...terminal.env, ...clientVariables(rolltape.url, terminal.env) }
     const lost = rolltape.failed.then((error) => Promise.reject(error))
     const code = await Promise.race([spawned(file, args, env, terminal), lost])
+    rolltape.endSessions()
     const closed = tellClose(await rolltape.close('run'), rolltape.config.failOn, terminal)
     return code === EXIT.done ? closed : code
   } finally {

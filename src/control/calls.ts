@@ -1,9 +1,11 @@
 /** How calls run: their answer or error is sent once, and a caller that left is noticed. */
 import type { EventEmitter } from 'node:events'
 import type {
+  ServerDuplexStream,
   ServerUnaryCall,
   ServerWritableStream,
   StatusObject,
+  handleBidiStreamingCall,
   handleServerStreamingCall,
   handleUnaryCall,
   sendUnaryData,
@@ -28,6 +30,9 @@ export type Answer<Q, A> = (request: Q, caller: Caller) => Promise<A> | A
 /** What serves one stream; it is over when this resolves. */
 export type Serve<Q, A> = (call: ServerWritableStream<Q, A>, signal: AbortSignal) => Promise<void>
 
+/** What serves one stream in both directions; as {@link Serve}. */
+export type Converse<Q, A> = (call: ServerDuplexStream<Q, A>, signal: AbortSignal) => Promise<void>
+
 /** Makes methods of what answers them. */
 export class Calls {
   readonly #onFault: OnFault
@@ -43,7 +48,12 @@ export class Calls {
 
   /** A method with a stream of them. */
   streaming<Q, A>(serve: Serve<Q, A>): handleServerStreamingCall<Q, A> {
-    return (call) => void this.#serve(call, serve)
+    return (call) => void this.#run(call, (signal) => serve(call, signal))
+  }
+
+  /** A method with a stream each way. */
+  duplex<Q, A>(converse: Converse<Q, A>): handleBidiStreamingCall<Q, A> {
+    return (call) => void this.#run(call, (signal) => converse(call, signal))
   }
 
   async #answer<Q, A>(
@@ -61,9 +71,9 @@ export class Calls {
     send(null, message)
   }
 
-  async #serve<Q, A>(call: ServerWritableStream<Q, A>, serve: Serve<Q, A>): Promise<void> {
+  async #run(call: Streamed, serve: (signal: AbortSignal) => Promise<void>): Promise<void> {
     try {
-      await serve(call, leavingSignal(call))
+      await serve(leavingSignal(call))
       call.end()
     } catch (error) {
       call.emit('error', this.#failure(error))
@@ -76,6 +86,8 @@ export class Calls {
     return failureOf(own)
   }
 }
+
+type Streamed = EventEmitter & { readonly cancelled: boolean; end(): void }
 
 function leavingSignal(call: EventEmitter & { readonly cancelled: boolean }): AbortSignal {
   const left = new AbortController()

@@ -7,13 +7,20 @@ import { createServer } from 'node:net'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
 import { HealthImplementation } from 'grpc-health-check'
 import { RolltapeError, errorText } from '../errors.ts'
-import { CONTROL_CLOSE_MS_MAX, CONTROL_MESSAGE_BYTES_MAX } from '../limits.ts'
+import {
+  CONTROL_CLOSE_MS_MAX,
+  CONTROL_MESSAGE_BYTES_MAX,
+  CONTROL_PING_MS,
+  CONTROL_PING_WAIT_MS,
+} from '../limits.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { formatControlAddress } from '../options/control-address.ts'
 import type { ControlAddress } from '../options/control-address.ts'
 import type { OnFault } from './calls.ts'
 import { ControlServiceService } from './gen/rolltape/control/v1/control.ts'
 import { TrajectoryServiceService } from './gen/rolltape/trajectory/v1/trajectory.ts'
+import { ResponderServiceService } from './gen/rolltape/responder/v1/responder.ts'
+import { responderService } from '../responder/service.ts'
 import { readToken, tokenGuard } from './guard.ts'
 import { addReflection } from './reflection.ts'
 import { controlService } from './service.ts'
@@ -27,6 +34,7 @@ const SERVICES = [
   '',
   'rolltape.control.v1.ControlService',
   'rolltape.trajectory.v1.TrajectoryService',
+  'rolltape.responder.v1.ResponderService',
 ] as const
 
 /** A running control API. */
@@ -54,10 +62,14 @@ export async function startControl(
   const server = new Server({
     'grpc.max_receive_message_length': CONTROL_MESSAGE_BYTES_MAX,
     'grpc.so_reuseport': 0,
+    // A responder whose machine is gone is noticed by its silence alone.
+    'grpc.keepalive_time_ms': CONTROL_PING_MS,
+    'grpc.keepalive_timeout_ms': CONTROL_PING_WAIT_MS,
     interceptors: controlTokenFile === null ? [] : [tokenGuard(readToken(controlTokenFile))],
   })
   server.addService(ControlServiceService, controlService(target, onFault))
   server.addService(TrajectoryServiceService, trajectoryService(target, onFault))
+  server.addService(ResponderServiceService, responderService(target.responders, onFault))
   const health = new HealthImplementation()
   const say = (status: 'SERVING' | 'NOT_SERVING'): void => {
     for (const service of SERVICES) health.setStatus(service, status)

@@ -9,6 +9,7 @@ import type { Mode } from '../mode.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import type { Verdict } from '../replay/verdict.ts'
+import type { Responders } from '../responder/responders.ts'
 import type { CursorDesk } from '../supervisor/cursor-desk.ts'
 import type { Sessions } from '../supervisor/sessions.ts'
 import type { AnnotationInput } from '../trajectory/annotations.ts'
@@ -207,6 +208,8 @@ export interface ControlTarget {
   >
   /** Cursors by run and recorded session. */
   readonly cursors: Pick<CursorDesk, 'list' | 'get' | 'seek' | 'reset' | 'fork'>
+  /** Requests of upstreams that are responders. */
+  readonly responders: Responders
   /** Writes down what is said about a session; when (epoch s), and the file. */
   annotate(input: AnnotationInput): { readonly at: number; readonly file: string }
   /** Begins the end, once; `drainTimeout` of the configuration unless given. */

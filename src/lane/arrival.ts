@@ -9,7 +9,9 @@ import type { BeginFields } from '../tape/format.ts'
 import { topLevelString } from './body-scan.ts'
 import type { SharedTables } from '../supervisor/shared.ts'
 import type { LaneContext } from './context.ts'
+import type { ClientKey } from '../options/client-keys.ts'
 import { headerValue, redactHeaders, redactTarget } from './headers.ts'
+import { checkScope, sessionOfKey } from './keyring.ts'
 import { DEFAULT_ID, checkId, isGeneration, pathOf, resolveSession } from './session.ts'
 import type { Serving } from './serving.ts'
 
@@ -37,6 +39,7 @@ export class Arrival {
   #run = DEFAULT_ID
   #turn = 0
   #group: string | undefined
+  #key: ClientKey | undefined
   #seq = 0
   readonly #generation: number
   readonly #tables: SharedTables | undefined
@@ -76,19 +79,26 @@ export class Arrival {
 
   /**
    * Reads session, run and turn from the request head.
-   * @throws RolltapeError `bad_session`, `bad_request`, `over_capacity`, `session_frozen`.
+   * @throws RolltapeError `bad_session`, `bad_request`, `over_capacity`, `session_frozen`,
+   *   `session_forbidden`.
    */
-  resolve(): void {
+  resolve(key?: ClientKey): void {
+    this.#key = key
     const { sessionSources } = this.#serving.config
-    const resolved = resolveSession(originForm(this.target), this.#req.rawHeaders, sessionSources)
+    const resolved = resolveSession(
+      originForm(this.target),
+      this.#req.rawHeaders,
+      sessionSources,
+      key && sessionOfKey(key),
+    )
     this.target = resolved.target
     this.path = pathOf(resolved.target)
     this.#run = resolved.run
     const group = headerValue(this.#req.rawHeaders, 'x-rolltape-group')
     if (group !== undefined) this.#group = checkId(utf8(group), 'group')
-    this.#session = resolved.session
+    this.#session = undefined
     this.#otherwise = resolved.otherwise
-    if (this.#session !== undefined) this.#count(this.#session)
+    if (resolved.session !== undefined) this.#is(resolved.session)
   }
 
   /** Reads the session from the body, when the head named none and the body may. */
@@ -96,12 +106,25 @@ export class Arrival {
     if (this.#session !== undefined) return
     const id = topLevelString(body, this.#serving.config.sessionBodyField ?? '')
     const session = typeof id === 'string' ? checkId(id, 'session') : this.#otherwise
+    this.#is(session)
+  }
+
+  /** The session is known. */
+  #is(session: string): void {
+    const key = this.#key
+    // Its own session is open to a key whatever its prefix.
+    if (key !== undefined && session !== sessionOfKey(key)) checkScope(key, session)
     this.#session = session
     this.#count(session)
   }
 
   get run(): string {
     return this.#run
+  }
+
+  /** Which of its session's generation requests it is; 0 when it is none, or nothing is recorded. */
+  get turn(): number {
+    return this.#turn
   }
 
   /** A call that makes the model produce: these have turns and move cursors. */

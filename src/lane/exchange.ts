@@ -27,6 +27,7 @@ import type { Forward } from './forward.ts'
 import { Intake } from './intake.ts'
 import type { IntakeOwner } from './intake.ts'
 import { errorAnswer, sendUntaped } from './own-answer.ts'
+import { isOfStranger } from './keyring.ts'
 import { Relay } from './relay.ts'
 import type { RelayOwner } from './relay.ts'
 import { Replay } from './replay.ts'
@@ -99,7 +100,8 @@ export class Exchange
   refuse(error: RolltapeError, body?: Buffer): void {
     if (this.#ended) return
     this.#lane.counters.add('refused')
-    if (error.code !== 'session_frozen') this.#beginUnsent(body)
+    if (isOfStranger(error) || error.code === 'session_frozen') this.#begun = true
+    this.#beginUnsent(body)
     this.#answer(error, 'error')
   }
 

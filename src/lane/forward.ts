@@ -9,6 +9,9 @@ import type { Dispatcher } from 'undici'
 import { RolltapeError } from '../errors.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { AttemptFrame } from '../tape/exchange.ts'
+import { queueOf } from '../responder/address.ts'
+import { formatHop } from '../responder/hop.ts'
+import type { Asker } from '../responder/hop.ts'
 import { Attempt } from './attempt.ts'
 import type { AttemptOwner, Failure } from './attempt.ts'
 import type { LaneContext } from './context.ts'
@@ -193,13 +196,22 @@ export class Forward implements AttemptOwner {
     const attempt = new Attempt(this, target.base, performance.now())
     this.#attempt = attempt
     const sized = body !== undefined && !Buffer.isBuffer(body) && bodyBytes >= 0
-    const headers = sized ? [...flat, 'content-length', String(bodyBytes)] : flat
+    const own = sized ? [...flat, 'content-length', String(bodyBytes)] : flat
+    const headers = target.asker === undefined ? own : [...own, ...this.#told(target.asker)]
     const options = { origin: target.origin, path: target.path, method, headers }
     try {
       dispatcher.dispatch({ ...options, body: body ?? null } as Dispatcher.DispatchOptions, attempt)
     } catch (error) {
       attempt.onResponseError(undefined, error as Error)
     }
+  }
+
+  /** What a responder is told beside the request. */
+  #told(asker: Asker): string[] {
+    const { target, untilMs } = this.#request
+    const queue = queueOf(target.base) ?? ''
+    const { session, run, turn, seq } = asker
+    return formatHop({ queue, session, run, turn, seq, leftMs: untilMs - performance.now() })
   }
 
   /** The one retry a dead idle socket is worth (the upstream closed it as we reused it). */

@@ -61,11 +61,13 @@ export interface ForwardedHeaders {
 
 /**
  * Filters a request's headers for the upstream: hop-by-hop fields, those named by Connection, Host,
- * Expect and `x-rolltape-*` stay behind; the client's credentials too when `apiKey` replaces them.
+ * Expect and `x-rolltape-*` stay behind; the client's credentials too when `apiKey` replaces
+ * them, or where they are keys to rolltape itself.
  */
 export function requestHeaders(
   raw: readonly string[],
   apiKey: { readonly name: string; readonly value: string } | undefined,
+  keepsCredentials = apiKey === undefined,
 ): ForwardedHeaders {
   const named = namedByConnection(raw)
   const flat: string[] = []
@@ -86,7 +88,7 @@ export function requestHeaders(
       bodyBytes = Number(value)
       continue
     }
-    if (apiKey !== undefined && CLIENT_CREDENTIALS.has(lower)) continue
+    if (!keepsCredentials && CLIENT_CREDENTIALS.has(lower)) continue
     flat.push(name, value)
   }
   if (apiKey !== undefined) flat.push(apiKey.name, apiKey.value)

@@ -6,10 +6,12 @@ import type { IncomingMessage } from 'node:http'
 import { RolltapeError, toRolltapeError } from '../errors.ts'
 import { REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
 import { replays } from '../mode.ts'
+import { queueOf } from '../responder/address.ts'
 import { Arrival } from './arrival.ts'
 import type { LaneContext } from './context.ts'
 import { apiKeyHeader, dropQueryKey, requestHeaders } from './headers.ts'
 import type { ForwardedHeaders } from './headers.ts'
+import { keyringOf } from './keyring.ts'
 import { readBody } from './request-body.ts'
 import type { BodyOwner, BodyStream } from './request-body.ts'
 import { callOf } from '../transforms/request.ts'
@@ -62,15 +64,19 @@ export class Intake implements BodyOwner {
   /** Begins; what comes of it is told to the owner. */
   start(): void {
     const { config } = this.#serving
+    const { keysFile } = config
     try {
-      this.arrival.resolve()
+      const { rawHeaders } = this.#req
+      this.arrival.resolve(
+        keysFile?.keys && keyringOf(keysFile).holder(this.arrival.target, rawHeaders),
+      )
       if (this.arrival.hasSession) this.#rule()
     } catch (error) {
       return this.#owner.refuse(toRolltapeError(error))
     }
     const key = config.upstreamApiKey?.reveal()
     const keyHeader = key === undefined ? undefined : apiKeyHeader(this.arrival.path, key)
-    this.#headers = requestHeaders(this.#req.rawHeaders, keyHeader)
+    this.#headers = requestHeaders(this.#req.rawHeaders, keyHeader, this.#keepsCredentials)
     const { bodyBytes, plainChunks } = this.#headers
     if (!plainChunks) return this.#owner.refuse(new RolltapeError('bad_request', TRANSFER_CODING))
     if (bodyBytes === 0) return this.onBody(Buffer.alloc(0))
@@ -87,7 +93,8 @@ export class Intake implements BodyOwner {
     const { config } = this.#serving
     const { session, target } = this.arrival
     const base = chooseBase(config, session, first, this.#isChanged ? config.modelOverride : null)
-    return joinTarget(base, config.upstreamApiKey === null ? target : dropQueryKey(target))
+    const to = joinTarget(base, this.#keepsCredentials ? target : dropQueryKey(target))
+    return queueOf(base) === undefined ? to : { ...to, asker: this.arrival }
   }
 
   onBody(body: Buffer): void {
@@ -118,6 +125,12 @@ export class Intake implements BodyOwner {
       }
     }
     this.#owner.onRequest(first, body)
+  }
+
+  /** What a client shows is meant for the upstream. */
+  get #keepsCredentials(): boolean {
+    const { upstreamApiKey, keysFile } = this.#serving.config
+    return upstreamApiKey === null && keysFile === null
   }
 
   /** The session is known: how it is served, and its number in the recording it goes to. */

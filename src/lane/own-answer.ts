@@ -15,7 +15,10 @@ export interface OwnAnswer {
 
 const REASONS: Record<number, string> = {
   400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
   409: 'Conflict',
+  410: 'Gone',
   413: 'Content Too Large',
   429: 'Too Many Requests',
   500: 'Internal Server Error',
@@ -34,18 +37,31 @@ export function errorAnswer(error: RolltapeError, path: string, close: boolean):
   if (status === 429 || status === 503) flat.push('retry-after', '1')
   // SDKs take 409 for a lock that is soon given back, and would ask again.
   if (error.code === 'session_frozen') flat.push('x-should-retry', 'false')
+  if (status === 401) flat.push('www-authenticate', 'Bearer')
   if (close) flat.push('connection', 'close')
   return { status, reason: REASONS[status] ?? '', flat, body }
+}
+
+const ANTHROPIC_TYPES: Record<number, string> = {
+  401: 'authentication_error',
+  403: 'permission_error',
+  429: 'rate_limit_error',
+}
+
+const GEMINI_NAMES: Record<number, string> = {
+  401: 'UNAUTHENTICATED',
+  403: 'PERMISSION_DENIED',
+  429: 'RESOURCE_EXHAUSTED',
 }
 
 function envelope(error: RolltapeError, status: number, message: string, path: string): object {
   const { code } = error
   if (path.includes('/messages')) {
-    const type = status < 500 ? 'invalid_request_error' : 'api_error'
+    const type = ANTHROPIC_TYPES[status] ?? (status < 500 ? 'invalid_request_error' : 'api_error')
     return { type: 'error', error: { type, message, code }, detail: message }
   }
   if (path.includes(':generateContent') || path.includes(':streamGenerateContent')) {
-    const name = status < 500 ? 'INVALID_ARGUMENT' : 'UNAVAILABLE'
+    const name = GEMINI_NAMES[status] ?? (status < 500 ? 'INVALID_ARGUMENT' : 'UNAVAILABLE')
     return { error: { code: status, message, status: name, reason: code }, detail: message }
   }
   const type = status < 500 ? 'invalid_request_error' : 'server_error'

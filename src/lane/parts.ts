@@ -27,6 +27,8 @@ export interface ServingOrder {
   readonly endsLive: boolean
   readonly overrides: ReadonlyMap<string, SessionOverride>
   readonly policyVersion: string
+  /** Unix socket that leads to responders; undefined as long as no upstream is one. */
+  readonly responderSocket?: string | undefined
   /** Undefined when nothing is recorded. */
   readonly recording: LaneRecording | undefined
   /** Undefined when nothing is replayed; `kept` when it is the same as before. */
@@ -157,6 +159,10 @@ export class Parts {
     const modes = [mode, ...[...overrides.values()].map((own) => own.mode ?? mode)]
     const recorder = before?.recorder
     const records = recorder !== undefined && recorder.folder === recording?.folder
+    const upstreams =
+      before?.upstreams ??
+      (modes.some(forwards) ? new Upstreams(config.connectTimeoutMs) : undefined)
+    if (upstreams) upstreams.responderSocket = order.responderSocket
     return {
       generation,
       config,
@@ -168,9 +174,7 @@ export class Parts {
       recorder: records ? recorder : recording && this.#record(recording),
       player:
         replay === 'kept' ? before?.player : replay && new Player(replay, config, counters, lane),
-      upstreams:
-        before?.upstreams ??
-        (modes.some(forwards) ? new Upstreams(config.connectTimeoutMs) : undefined),
+      upstreams,
       users: 0,
     }
   }

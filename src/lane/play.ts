@@ -26,6 +26,8 @@ export class Play extends WheelEntry {
   #at = 0
   #paused = false
   #over = false
+  /** The answer broke off when it was recorded, and has done so again. */
+  hasBrokenOff = false
 
   /** `startMs` is the request's arrival: recorded times count from the recorded arrival. */
   constructor(owner: ForwardOwner, pacer: Wheel, pace: Pace, startMs: number) {
@@ -88,6 +90,7 @@ export class Play extends WheelEntry {
       return this.#owner.onChunk(chunk, performance.now())
     }
     this.#over = true
+    this.hasBrokenOff = !answer.whole
     if (answer.whole) this.#owner.onUpstreamEnd(answer.trailers)
     else this.#owner.onRecordedBreak()
   }

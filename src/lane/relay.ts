@@ -319,7 +319,14 @@ export class Relay implements CommitWaiter {
     }
   }
 
+  /** What this turn has written goes out first: node keeps it together until the turn's end. */
   #finishCut(): void {
+    const pending = this.#gone ? 0 : (this.#res.socket?.writableLength ?? 0)
+    if (pending > 0) setImmediate(() => this.#breakOff())
+    else this.#breakOff()
+  }
+
+  #breakOff(): void {
     this.abandonClient()
     this.#owner.onAnswered()
   }

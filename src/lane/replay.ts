@@ -67,6 +67,16 @@ export class Replay {
 
   /** Finds, and claims, the record that a live answer to this request is compared with. */
   async find(body: Buffer): Promise<MatchFrame> {
+    try {
+      return await this.#find(body)
+    } catch (error) {
+      // What cannot be compared is served all the same.
+      this.#lane.log.warn({ err: errorText(error) }, 'there is nothing to compare with')
+      return { how: 'invalid' }
+    }
+  }
+
+  async #find(body: Buffer): Promise<MatchFrame> {
     const chosen = await this.#player.choose(this.#request(body))
     if (!('claims' in chosen)) {
       if (chosen.kind === 'missed' || chosen.kind === 'exhausted') {
@@ -96,13 +106,16 @@ export class Replay {
     // A replay waits for nothing but its own pace.
   }
 
-  /** The client's connection has done with this answer: all of it was handed over, or not. */
+  /**
+   * The client's connection has done with this answer: all of it was handed over, or not. One that
+   * broke off when it was recorded was, once it has broken off again.
+   */
   onClientClosed(wasWhole: boolean): void {
     const taken = this.#taken
     this.#over = true
     if (taken === undefined) return
     this.#taken = undefined
-    if (wasWhole) this.#player.used(taken)
+    if (wasWhole || this.#play.hasBrokenOff) this.#player.used(taken)
     else this.#player.givenBack(taken, true)
   }
 

@@ -4,6 +4,8 @@
  */
 import { RolltapeError } from '../errors.ts'
 import { hash64 } from '../hash.ts'
+import { queueOf } from '../responder/address.ts'
+import type { Asker } from '../responder/hop.ts'
 import { topLevelString } from './body-scan.ts'
 
 /** The part of the configuration that routing needs. */
@@ -16,10 +18,12 @@ export interface Routes {
 export interface Target {
   /** Base URL as configured, without a trailing `/`. */
   readonly base: string
-  /** `http://host:port` */
+  /** `http://host:port`; of a responder its base. */
   readonly origin: string
   /** Path with query to ask for. */
   readonly path: string
+  /** Whose request it is; only where a responder is told. */
+  readonly asker?: Asker
 }
 
 /** True when the model in the body decides where to go, so that the whole body must be there. */
@@ -84,8 +88,9 @@ const bases = new Map<string, { origin: string; path: string }>()
 function splitBase(base: string): { origin: string; path: string } {
   const known = bases.get(base)
   if (known) return known
-  const url = new URL(base)
-  const split = { origin: url.origin, path: url.pathname.replace(/\/+$/, '') }
+  const isServer = queueOf(base) === undefined
+  const { origin, pathname } = isServer ? new URL(base) : { origin: base, pathname: '' }
+  const split = { origin, path: pathname.replace(/\/+$/, '') }
   bases.set(base, split)
   return split
 }

@@ -32,12 +32,13 @@ const PREFIX = /^\/(?:runs\/([^/?#]*)\/)?sessions\/([^/?#]*)(?=[/?#]|$)/
  * Resolves session and run in the configured order. A session prefix is stripped from the target
  * even when another source gives the id, since no upstream knows it.
  *
- * Throws `bad_session` for an id that is empty, too long, badly encoded or has control characters.
+ * `fallback` is the session of requests that name none. Throws `bad_session` for an id that is empty, too long, badly encoded or has control characters.
  */
 export function resolveSession(
   target: string,
   rawHeaders: readonly string[],
   sources: readonly SessionSource[],
+  fallback = DEFAULT_ID,
 ): ResolvedSession {
   const prefix = target.startsWith('/sessions/') || target.startsWith('/runs/')
   const match = prefix && sources.includes('path') ? PREFIX.exec(target) : null
@@ -56,7 +57,7 @@ export function resolveSession(
   }
   const body = sources.indexOf('body')
   const before = first(body < 0 ? sources : sources.slice(0, body))
-  const otherwise = (body < 0 ? undefined : first(sources.slice(body))) ?? DEFAULT_ID
+  const otherwise = (body < 0 ? undefined : first(sources.slice(body))) ?? fallback
   return {
     session: before ?? (body < 0 ? otherwise : undefined),
     otherwise,

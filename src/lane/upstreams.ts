@@ -8,8 +8,10 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { LookupFunction, Socket } from 'node:net'
 import { buildConnector } from 'undici'
 import type { Client, Dispatcher, Pool } from 'undici'
+import { queueOf } from '../responder/address.ts'
 import { DNS_TTL_MS, RESPONSE_HEAD_BYTES_MAX } from '../limits.ts'
 import { CountingClient, CountingPool, Tally } from './tally.ts'
+import { unixConnector } from './unix-connector.ts'
 
 /** Idle sockets are closed before uvicorn (vLLM, SGLang) closes them after 5 s. */
 const KEEP_ALIVE_MS = 4_000
@@ -28,8 +30,11 @@ export class Upstreams {
   egressTotal = 0
   /** What goes on at each of them. */
   readonly tally = new Tally()
+  /** Unix socket that leads to responders; undefined as long as no upstream is one. */
+  responderSocket: string | undefined
   readonly #pools = new Map<string, Pool>()
   readonly #options: Pool.Options
+  readonly #connectTimeoutMs: number
   #starting: SocketWatcher | undefined
   readonly #onSend = (message: unknown): void => {
     const { socket } = message as { socket: Socket }
@@ -43,6 +48,7 @@ export class Upstreams {
   }
 
   constructor(connectTimeoutMs: number) {
+    this.#connectTimeoutMs = connectTimeoutMs
     const connector = buildConnector({
       timeout: connectTimeoutMs,
       allowH2: false,
@@ -66,7 +72,7 @@ export class Upstreams {
   pool(origin: string): Dispatcher {
     let pool = this.#pools.get(origin)
     if (pool === undefined) {
-      pool = new CountingPool(origin, this.#options, this.tally)
+      pool = new CountingPool(...this.#to(origin), this.tally)
       this.#pools.set(origin, pool)
     }
     return pool
@@ -74,12 +80,21 @@ export class Upstreams {
 
   /** A dispatcher with a new socket of its own, for the one retry after a dead idle socket. */
   fresh(origin: string): Client {
-    return new CountingClient(origin, this.#options as Client.Options, this.tally)
+    const [url, options] = this.#to(origin)
+    return new CountingClient(url, options as Client.Options, this.tally)
   }
 
   /** To be called from `onRequestStart`: the watcher hears of the socket in the same turn. */
   starting(watcher: SocketWatcher): void {
     this.#starting = watcher
+  }
+
+  /** Where an origin is, and how it is reached. */
+  #to(origin: string): [url: string, options: Pool.Options] {
+    if (queueOf(origin) === undefined) return [origin, this.#options]
+    if (this.responderSocket === undefined) throw new TypeError('responders are not served')
+    const connect = unixConnector(this.responderSocket, this.#connectTimeoutMs)
+    return ['http://responder', { ...this.#options, connect }]
   }
 
   /** Destroys all connections. */

@@ -1,6 +1,8 @@
 /** Rules between the options of the control API: who may reach it, and what goes together. */
 import { RolltapeError } from '../errors.ts'
+import { queuesOf } from '../responder/address.ts'
 import { formatControlAddress } from './control-address.ts'
+import type { ControlAddress } from './control-address.ts'
 import type { OptionValues } from './definitions.ts'
 import { isLoopback } from './rules.ts'
 
@@ -30,5 +32,18 @@ export function checkControl(values: OptionValues): void {
     {
       hint: 'listen on 127.0.0.1 or a unix: socket, or give --control-token-file, or --control-tls-cert with --control-tls-key',
     },
+  )
+}
+
+/** Responders come in by the control API. Throws `bad_option`. */
+export function checkResponder(
+  config: Parameters<typeof queuesOf>[0] & { readonly control: ControlAddress | null },
+): void {
+  const [queue] = queuesOf(config)
+  if (queue === undefined || config.control !== null) return
+  throw new RolltapeError(
+    'bad_option',
+    `queue ${queue} is served over the control API, and that is off`,
+    { hint: 'give --control (control), such as 127.0.0.1:50051, or another upstream' },
   )
 }

@@ -7,6 +7,7 @@ export const GROUPS = {
   control: 'Control',
   upstream: 'Upstream',
   capture: 'Transforms and token capture',
+  responder: 'Responder',
   recording: 'Recording',
   replay: 'Replay',
   sessions: 'Sessions',

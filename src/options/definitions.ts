@@ -24,6 +24,7 @@ import { LANES_MAX } from '../limits.ts'
 import { CONTROL_OPTIONS } from './control-definitions.ts'
 import { REPLAY_OPTIONS } from './replay-definitions.ts'
 import { TRANSFORM_OPTIONS } from './transform-definitions.ts'
+import { RESPONDER_OPTIONS } from './responder-definitions.ts'
 import type { OptionDefinition } from './definition.ts'
 
 /** The table. Order is the order of help and README. */
@@ -49,6 +50,14 @@ export const OPTIONS = {
     help: 'listen on a host that is not loopback although clients need no key',
     why: 'whoever reaches the port can use the upstream with its key',
   },
+  keysFile: {
+    kind: text('file', 'keys.txt'),
+    default: null,
+    shown: 'none: everybody who reaches the port may come in',
+    group: 'where',
+    help: 'keys that clients must hold, one per line: name, SHA-256 of the key, sessions=<prefix>',
+    why: 'with it rolltape may listen beyond loopback; what clients show goes no further',
+  },
   tlsCert: {
     kind: text('file.pem', 'rolltape.pem'),
     default: null,
@@ -67,11 +76,15 @@ export const OPTIONS = {
   },
   ...CONTROL_OPTIONS,
   proxyBaseUrl: {
-    kind: list(baseUrl, 'one or more base URLs with http:// or https://', 'http://127.0.0.1:8000'),
+    kind: list(
+      baseUrl,
+      'one or more base URLs with http://, https:// or responder:',
+      'http://127.0.0.1:8000',
+    ),
     default: null,
     shown: 'none',
     group: 'upstream',
-    help: 'base URL of the inference server, for every model; repeat for several',
+    help: 'base URL of the inference server, or `responder:`, for every model; repeat for several',
     why: 'with several, a session sticks to one of them, which keeps its prefix cache warm',
   },
   proxyRules: {
@@ -173,6 +186,7 @@ export const OPTIONS = {
     why: 'bounds what one request may hold in memory',
   },
   ...TRANSFORM_OPTIONS,
+  ...RESPONDER_OPTIONS,
   mode: {
     kind: choice(['passthrough', 'record', 'replay', 'hybrid', 'verify'], 'record'),
     default: null,

@@ -6,6 +6,7 @@
  * `options/read.ts` puts the key, the value and the example around it.
  */
 import { parsePace, type Pace } from '../replay/pace.ts'
+import { RESPONDER_URL } from '../responder/address.ts'
 import { Secret, type Environment } from './secret.ts'
 
 /** Thrown by a kind: `message` is empty when `expected` says all there is to say. */
@@ -238,13 +239,17 @@ export const label: Kind<string> = {
   },
 }
 
-/** Base URL of an upstream: http or https, nothing behind the path. Parsed without a last `/`. */
+/**
+ * Base URL of an upstream: http or https, nothing behind the path; or `responder:` with a queue's
+ * name. Parsed without a last `/`.
+ */
 export const baseUrl: Kind<string> = {
   placeholder: '<url>',
-  expected: 'a base URL with http:// or https://',
+  expected: 'a base URL with http://, https:// or responder:',
   example: 'http://127.0.0.1:8000',
   repeatable: false,
   parse(value) {
+    if (typeof value === 'string' && RESPONDER_URL.test(value)) return value
     if (typeof value !== 'string' || !/^https?:\/\//i.test(value) || !URL.canParse(value)) {
       throw new Refusal()
     }

@@ -56,12 +56,12 @@ function checkBind(values: OptionValues): void {
       hint: `give --tls-${missing} (tls_${missing}) too`,
     })
   }
-  if (values.insecureBind || isLoopback(values.host)) return
+  if (values.keysFile !== null || values.insecureBind || isLoopback(values.host)) return
   throw new RolltapeError(
     'bad_option',
     `host ${values.host} is not a loopback address, and clients need no key to use rolltape`,
     {
-      hint: 'listen on 127.0.0.1, or add --insecure-bind (insecure_bind: true) where everybody who reaches the port may use the upstream',
+      hint: 'give clients keys with --keys-file (keys_file), or add --insecure-bind (insecure_bind: true) where everybody who reaches the port may use the upstream',
     },
   )
 }

@@ -31,29 +31,53 @@ export function parsePointer(pointer: string): string[] {
     .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
 }
 
-/** The canonical text of a value, without what the rules name. */
-export function canonicalize(value: Json, rules: IgnoreRules = IGNORE_NOTHING): string {
-  return write(value, rules.pointers, rules.texts)
+/** A list or an object whose beginning is written, and how far it has come. */
+interface Open {
+  readonly value: Json[] | { [key: string]: Json }
+  /** Names in their order; undefined for a list. */
+  readonly keys: readonly string[] | undefined
+  readonly pointers: readonly PointerParts[]
+  at: number
+  isEmpty: boolean
 }
 
-function write(value: Json, pointers: readonly PointerParts[], texts: readonly RegExp[]): string {
-  if (typeof value === 'string') return JSON.stringify(strip(value, texts))
-  if (value === null || typeof value !== 'object') return JSON.stringify(value)
-  if (Array.isArray(value)) {
-    const items = value.flatMap((item, i) => {
-      const below = descend(pointers, String(i))
-      return below === undefined ? [] : [write(item, below, texts)]
-    })
-    return `[${items.join(',')}]`
+/**
+ * The canonical text of a value, without what the rules name. However deep it is nested: anybody can
+ * send a body that a function calling itself would not come back from.
+ */
+export function canonicalize(value: Json, rules: IgnoreRules = IGNORE_NOTHING): string {
+  const open: Open[] = []
+  let text = ''
+  const write = (one: Json, pointers: readonly PointerParts[]): void => {
+    if (typeof one === 'string') {
+      text += JSON.stringify(strip(one, rules.texts))
+    } else if (one === null || typeof one !== 'object') {
+      text += JSON.stringify(one)
+    } else {
+      const keys = Array.isArray(one) ? undefined : Object.keys(one).sort()
+      text += keys === undefined ? '[' : '{'
+      open.push({ value: one, keys, pointers, at: 0, isEmpty: true })
+    }
   }
-  const members: string[] = []
-  for (const key of Object.keys(value).sort()) {
-    const below = descend(pointers, key)
-    const member = value[key]
+  write(value, rules.pointers)
+  for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
+    const { value: within, keys } = top
+    const at = top.at++
+    if (at >= (keys ?? (within as Json[])).length) {
+      text += keys === undefined ? ']' : '}'
+      open.pop()
+      continue
+    }
+    const key = keys?.[at] ?? String(at)
+    const below = descend(top.pointers, key)
+    const member = (within as Record<string, Json>)[key]
     if (below === undefined || member === undefined) continue
-    members.push(`${JSON.stringify(key)}:${write(member, below, texts)}`)
+    if (!top.isEmpty) text += ','
+    top.isEmpty = false
+    if (keys !== undefined) text += `${JSON.stringify(key)}:`
+    write(member, below)
   }
-  return `{${members.join(',')}}`
+  return text
 }
 
 /** What is left of the pointers one level down; undefined when this very place is left out. */

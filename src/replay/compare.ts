@@ -6,6 +6,8 @@
  * ids (that they are there is), and numbers at all. A place that is null and one that is not there
  * count as the same.
  */
+import { JSON_DEPTH_COMPARED_MAX } from '../limits.ts'
+import { canonicalize } from './canonical.ts'
 import type { Json } from './canonical.ts'
 
 /** One difference. */
@@ -69,17 +71,24 @@ export function compareAnswers(
   whole('status', recorded.outcome, live.outcome)
   const form = (side: ComparedAnswer): string => (side.isStream ? 'a stream' : 'one body')
   whole('shape', form(recorded), form(live))
-  walk(recorded.response, live.response, '', { found, max })
+  walk(recorded.response, live.response, '', { found, max, depth: 0 })
   return found.slice(0, max)
 }
 
 interface Walk {
   readonly found: AnswerDifference[]
   readonly max: number
+  readonly depth: number
 }
 
 function walk(recorded: Json | undefined, live: Json | undefined, pointer: string, to: Walk): void {
   if (to.found.length >= to.max || recorded === live) return
+  if (to.depth > JSON_DEPTH_COMPARED_MAX) {
+    const [one, other] = [canonicalize(recorded ?? null), canonicalize(live ?? null)]
+    if (one !== other) to.found.push(textDifference(one, other, pointer))
+    return
+  }
+  const deeper = { ...to, depth: to.depth + 1 }
   const kinds = [kindOf(recorded), kindOf(live)] as const
   if (kinds[0] !== kinds[1]) {
     to.found.push({ what: 'shape', pointer, recorded: kinds[0], live: kinds[1] })
@@ -95,7 +104,7 @@ function walk(recorded: Json | undefined, live: Json | undefined, pointer: strin
     if (VOLATILE.has(key)) continue
     const [a, b] = [recorded[key], live[key]]
     const below = `${pointer}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`
-    if (!OPAQUE.has(key)) walk(a, b, below, to)
+    if (!OPAQUE.has(key)) walk(a, b, below, deeper)
     else if (kindOf(a) !== kindOf(b)) {
       to.found.push({ what: 'shape', pointer: below, recorded: kindOf(a), live: kindOf(b) })
     }
@@ -108,7 +117,8 @@ function walkItems(recorded: Json[], live: Json[], pointer: string, to: Walk): v
     to.found.push({ what: 'shape', pointer, recorded: items(recorded), live: items(live) })
   }
   const common = Math.min(recorded.length, live.length)
-  for (let i = 0; i < common; i++) walk(recorded[i], live[i], `${pointer}/${i}`, to)
+  const deeper = { ...to, depth: to.depth + 1 }
+  for (let i = 0; i < common; i++) walk(recorded[i], live[i], `${pointer}/${i}`, deeper)
 }
 
 function textDifference(recorded: string, live: string, pointer: string): AnswerDifference {

@@ -37,14 +37,19 @@ export async function explainRecording(
     nearest = explain(asked, candidates, rules)
     const best = candidates.find((candidate) => candidate.id === nearest.nearest?.id)
     candidates.splice(0, candidates.length, ...(best === undefined ? [] : [best]))
-    if (nearest.differences.length === 0) break
+    if (isServed(nearest)) break
   }
   if (candidates.length > 0) nearest = explain(asked, candidates, rules)
-  const found = nearest.nearest !== null && nearest.differences.length === 0
+  const found = isServed(nearest)
   const text = found
     ? `recorded as ${nearest.nearest?.id}; key ${nearest.key}`
     : formatExplanation(nearest)
   return { found, text, ...nearest }
+}
+
+/** True when it is recorded, and its answer one that somebody waited for. */
+function isServed({ nearest, differences }: Explanation): boolean {
+  return nearest?.unserved === null && differences.length === 0
 }
 
 /**

@@ -9,6 +9,7 @@ import { explain, formatExplanation } from './explain.ts'
 import type { Candidate } from './explain.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
 import { keyHead } from './key.ts'
+import { isPartialOutcome } from './pack-record.ts'
 import { readSourceLine } from './source-line.ts'
 
 /** Where a recorded request stands. */
@@ -57,5 +58,6 @@ export function candidateOf(
   if (typeof line === 'string' || line.request === undefined) return undefined
   if (keyHead(line.method, line.target) !== head) return undefined
   const { session, request } = line
-  return { id: record.id ?? nameless, session, turn: line.turn || null, request }
+  const unserved = isPartialOutcome(line.outcome) ? (line.outcome ?? null) : null
+  return { id: record.id ?? nameless, session, turn: line.turn || null, unserved, request }
 }

@@ -14,6 +14,8 @@ export interface Candidate {
   readonly id: string
   readonly session: string
   readonly turn: number | null
+  /** Nobody waited for its answer, which is served only with `replayPartial`: its outcome; else null. */
+  readonly unserved: string | null
   readonly request: Json
 }
 
@@ -47,16 +49,21 @@ export function explain(
   for (const candidate of candidates) {
     const recorded = JSON.parse(canonicalize(candidate.request, rules)) as Json
     const found = diffJson(recorded, body)
-    if (nearest !== undefined && found.length >= differences.length) continue
+    const isServed = candidate.unserved === null
+    const isNearer =
+      nearest === undefined ||
+      found.length < differences.length ||
+      (found.length === differences.length && nearest.unserved !== null && isServed)
+    if (!isNearer) continue
     nearest = candidate
     differences = found
-    if (found.length === 0) break
+    if (found.length === 0 && isServed) break
   }
   if (nearest === undefined) return { key, nearest: null, differences: [], ignore: [] }
-  const { id, session, turn } = nearest
+  const { id, session, turn, unserved } = nearest
   return {
     key,
-    nearest: { id, session, turn },
+    nearest: { id, session, turn, unserved },
     differences: differences.slice(0, DIFFERENCES_MAX),
     ignore: pointersFor(differences),
   }
@@ -67,7 +74,13 @@ export function formatExplanation({ key, nearest, differences, ignore }: Explana
   if (nearest === null) return `key ${key}; nothing is recorded for this method and path`
   const turn = nearest.turn === null ? '' : `, turn ${nearest.turn}`
   const where = `nearest is ${nearest.id} (session "${nearest.session}"${turn})`
-  if (differences.length === 0) return `key ${key}; ${where} and does not differ: it has been used`
+  if (differences.length === 0) {
+    const why =
+      nearest.unserved === null
+        ? 'it has been used'
+        : `its outcome is ${nearest.unserved}, and such are served only with --replay-partial`
+    return `key ${key}; ${where} and does not differ: ${why}`
+  }
   const lines = differences.map(({ pointer, recorded, asked }) => {
     return `  ${pointer || '(all)'}: recorded ${shown(recorded)}, asked ${shown(asked)}`
   })
@@ -90,6 +103,6 @@ function pointersFor(differences: readonly Difference[]): string[] {
 
 function shown(value: Json | undefined): string {
   if (value === undefined) return 'nothing'
-  const text = JSON.stringify(value)
+  const text = canonicalize(value)
   return text.length > SHOWN_CHARS_MAX ? `${text.slice(0, SHOWN_CHARS_MAX)}…` : text
 }

@@ -61,10 +61,15 @@ const SHAPED: ReadonlySet<string> = new Set([
   'anthropic.messages',
 ])
 
+/** True where nobody waited for the answer's end: it is served only with `replayPartial`. */
+export function isPartialOutcome(outcome: string | null | undefined): boolean {
+  return outcome === 'client_gone' || outcome === 'incomplete' || outcome === 'cancelled'
+}
+
 /** The flags of a line's entry. */
 export function flagsOf(line: SourceLine): number {
   const { outcome } = line
-  const partial = outcome === 'client_gone' || outcome === 'incomplete' || outcome === 'cancelled'
+  const partial = isPartialOutcome(outcome)
   return (
     (line.isGeneration ? IS_GENERATION : 0) |
     (line.isStream ? IS_STREAM : 0) |

@@ -26,6 +26,7 @@ import type { RolltapeConfig } from '../options.ts'
 import type { ExplainedRequest } from '../replay/explain-recording.ts'
 import { parseAskedBody } from '../replay/explain-recording.ts'
 import { keyHead } from '../replay/key.ts'
+import type { Responders } from '../responder/responders.ts'
 import { version } from '../version.ts'
 import type { AnnotationInput } from '../trajectory/annotations.ts'
 import type { CursorDesk } from './cursor-desk.ts'
@@ -128,6 +129,10 @@ export class SupervisorTarget implements ControlTarget {
 
   get sessions(): Sessions {
     return this.#supervisor.sessions
+  }
+
+  get responders(): Responders {
+    return this.#supervisor.responders
   }
 
   get cursors(): CursorDesk {

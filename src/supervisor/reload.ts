@@ -8,6 +8,7 @@ import { endsLive } from './switching.ts'
 
 /** Each takes effect for requests that arrive after the reload, or at once where it is of none. */
 const RELOADABLE: ReadonlySet<OptionKey> = new Set<OptionKey>([
+  'keysFile',
   'proxyBaseUrl',
   'proxyRules',
   'upstreamApiKey',
@@ -28,6 +29,9 @@ const RELOADABLE: ReadonlySet<OptionKey> = new Set<OptionKey>([
   'maxCompletionTokens',
   'maxTokensCap',
   'disableThinking',
+  'responderQueue',
+  'responderWait',
+  'onNoResponder',
   'onTapeFailure',
   'commitTimeout',
   'tag',
@@ -88,6 +92,7 @@ function valuesOf(config: RolltapeConfig): string[] {
     const key = OPTION_KEYS[i]
     // The reference of a key may stay while the key behind it changes.
     if (key === 'upstreamApiKey') return `${config.upstreamApiKey?.reveal()}`
+    if (key === 'keysFile') return JSON.stringify(config.keysFile)
     if (key === 'onExhausted') return `${config.onExhausted} ${endsLive(config)}`
     return JSON.stringify(value)
   })

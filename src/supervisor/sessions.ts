@@ -4,7 +4,7 @@
  */
 import { RolltapeError } from '../errors.ts'
 import type { SessionOverride } from '../options/overrides.ts'
-import { SessionSums } from '../trajectory/session-sums.ts'
+import { SessionSums, emptySum } from '../trajectory/session-sums.ts'
 import type { SessionSum } from '../trajectory/session-sums.ts'
 import type { Cursor } from './cursors.ts'
 import type { Lanes } from './lanes.ts'
@@ -30,6 +30,8 @@ export interface SessionsOptions {
   readonly overrides: () => ReadonlyMap<string, SessionOverride>
   /** Takes back what a session has of its own. */
   readonly clear: (session: string) => Promise<unknown>
+  /** Ends what waits for responders; how many requests that were. */
+  readonly endWaiting: (session: string) => number
   /** The session's cursors; none where nothing is replayed. */
   readonly cursorsOf: (session: string) => Promise<readonly Cursor[]>
 }
@@ -61,12 +63,13 @@ export class Sessions {
   }
 
   /**
-   * Ends a session: what it has of its own is taken back, and it is not listed any more. A request
-   * that comes later begins it anew.
+   * Ends a session: what it has of its own is taken back, what waits for a responder waits no longer,
+   * and it is not listed any more. A request that comes later begins it anew.
    * @throws RolltapeError `not_found`.
    */
   async close(id: string): Promise<ClosedSession> {
-    const session = await this.get(id)
+    const ended = this.#options.endWaiting(id)
+    const session = await this.#known(id, ended > 0)
     const cursors = await this.#options.cursorsOf(id)
     if (session.own !== undefined) await this.#options.clear(id)
     this.#sums.drop(id)
@@ -86,6 +89,13 @@ export class Sessions {
       recording()?.sessionSums() ?? [],
     ])
     this.take(told.flat())
+  }
+
+  /** With requests that have just been ended there is a session, though none of it has been counted. */
+  async #known(id: string, isThere: boolean): Promise<Session> {
+    if (!isThere) return this.get(id)
+    await this.#gather()
+    return this.#session(this.#sums.get(id) ?? emptySum(id, Date.now()))
   }
 
   #session(sum: SessionSum): Session {

@@ -26,11 +26,13 @@ import { RotationClock } from './rotation-clock.ts'
 import { Sessions } from './sessions.ts'
 import { changesTo } from './reload.ts'
 import type { Reloaded } from './reload.ts'
+import { Responders } from '../responder/responders.ts'
 import { Replaying, openReplay } from './replay.ts'
 import type { LoadOptions, Replayed } from './replay.ts'
 import { countersOf, makeCounters, WatchFlag } from './shared.ts'
 import type { CounterName, LaneCounters } from './shared.ts'
-import { changeModes, checkApart, endsLive, modeOf, modesOfAll, onMissOf } from './switching.ts'
+import { servingOrder } from './serving-order.ts'
+import { changeModes, checkApart, modeOf, modesOfAll } from './switching.ts'
 import type { Modes, Switch, Switched } from './switching.ts'
 
 /** How bringing it down went. */
@@ -64,6 +66,9 @@ export class Supervisor {
   readonly #recordings: Recordings
   readonly #clock: RotationClock
   readonly #replaying = new Replaying((name) => this.counter(name))
+  /** Requests of upstreams that are responders. */
+  readonly responders: Responders
+  #responderSocket: string | undefined
   /** Stamped on requests from now on; empty when none was told. */
   #policyVersion = ''
   readonly #switches = new OneByOne()
@@ -93,11 +98,13 @@ export class Supervisor {
       onReplace: (lane, alone) => this.#recordings.resume(lane, alone),
     })
     this.#admissions = new Admissions(this.#lanes)
+    this.responders = new Responders({ config: () => this.#config, log })
     this.sessions = new Sessions({
       lanes: this.#lanes,
       recording: () => this.#recordings.current,
       overrides: () => this.#modes.overrides,
       clear: (id) => this.switch({ session: { id, own: null } }),
+      endWaiting: (id) => this.responders.endSession(id, 'closed'),
       cursorsOf: async (session) => (this.replay ? this.cursors.of(session) : []),
     })
     const source = (): LaneReplay | undefined => this.replay?.source
@@ -216,8 +223,10 @@ export class Supervisor {
         const source = await openReplay(replayFile, this.#config, this.#log)
         this.#replaying.take({ source, file: replayFile })
       }
+      this.#responderSocket = await this.responders.socketFor(this.#config)
       await this.#lanes.start(this.#config.port)
     } catch (error) {
+      await this.responders.close()
       await this.#recordings.close()
       throw error
     }
@@ -255,7 +264,9 @@ export class Supervisor {
     return this.#switches.run(async () => {
       const next = read()
       const { changed, concernsPlayers } = changesTo(this.#config, next)
+      const responderSocket = await this.responders.socketFor(next)
       if (changed.length > 0) this.#modes = this.#decide({}, next)
+      this.#responderSocket = responderSocket
       this.#config = next
       this.#clock.reset()
       if (changed.length > 0) {
@@ -327,6 +338,7 @@ export class Supervisor {
     this.#clock.stop()
     await this.#switches.close(stopping())
     const drained = await this.#lanes.drain(drainTimeoutMs)
+    await this.responders.close()
     const { lines, troubles } = await this.#recordings.close()
     return {
       cut: drained.cut,
@@ -372,26 +384,14 @@ export class Supervisor {
 
   /** How a lane is to serve; with the replay source itself only where it has not got it yet. */
   #order(lane: number, withReplay: boolean): ServingOrder {
-    const { generation, mode, overrides } = this.#modes
-    const recording = this.#recordings.current
-    return {
-      generation,
-      config: packConfig(this.#config),
-      mode,
-      onMiss: onMissOf(this.#config, { hasRecording: recording !== undefined }),
-      endsLive: endsLive(this.#config),
-      overrides,
+    return servingOrder(lane, {
+      config: this.#config,
+      modes: this.#modes,
       policyVersion: this.#policyVersion,
-      recording: recording && {
-        folder: recording.folder,
-        recordingId: recording.recordingId,
-        firstSegment: recording.firstSegment(lane),
-        appender: recording.appender,
-        part: recording.part,
-        memory: recording.tables.memory,
-      },
+      responderSocket: this.#responderSocket,
+      recording: this.#recordings.current,
       replay: withReplay || this.replay === undefined ? this.replay?.source : 'kept',
-    }
+    })
   }
 }
 

@@ -83,16 +83,7 @@ export class SessionSums {
   #of(session: string, startMs: number): SessionSum {
     let sum = this.#sums.get(session)
     if (sum === undefined) {
-      sum = {
-        session,
-        exchanges: 0,
-        turns: 0,
-        inputTokens: 0,
-        outputTokens: 0,
-        firstMs: startMs,
-        lastMs: startMs,
-        outcomes: {},
-      }
+      sum = emptySum(session, startMs)
       if (this.#sums.size >= SESSIONS_LISTED_MAX) {
         for (const oldest of this.#sums.keys()) {
           this.#sums.delete(oldest)
@@ -104,5 +95,19 @@ export class SessionSums {
     }
     this.#sums.set(session, sum)
     return sum
+  }
+}
+
+/** What a session comes to of which no exchange has ended. */
+export function emptySum(session: string, startMs: number): SessionSum {
+  return {
+    session,
+    exchanges: 0,
+    turns: 0,
+    inputTokens: 0,
+    outputTokens: 0,
+    firstMs: startMs,
+    lastMs: startMs,
+    outcomes: {},
   }
 }

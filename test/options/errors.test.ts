@@ -108,7 +108,7 @@ t.test('an ill-typed value is refused with key, value, range and example', async
     ),
     bad(
       { proxyBaseUrl: ['localhost:8000'] },
-      '--proxy-base-url: ["localhost:8000"] is not one or more base URLs with http:// or https://; for example http://127.0.0.1:8000',
+      '--proxy-base-url: ["localhost:8000"] is not one or more base URLs with http://, https:// or responder:; for example http://127.0.0.1:8000',
     ),
     bad(
       { proxyBaseUrl: ['http://user:pass@a'] },
@@ -331,7 +331,7 @@ t.test('M65: a host that is not loopback needs insecure_bind', async (t) => {
     t.strictSame(refusal({ options: { ...UPSTREAM, host } }), [
       'bad_option',
       `host ${host} is not a loopback address, and clients need no key to use rolltape`,
-      'listen on 127.0.0.1, or add --insecure-bind (insecure_bind: true) where everybody who reaches the port may use the upstream',
+      'give clients keys with --keys-file (keys_file), or add --insecure-bind (insecure_bind: true) where everybody who reaches the port may use the upstream',
     ])
     t.equal(resolveOptions({ options: { ...UPSTREAM, host, insecureBind: true } }).host, host)
   }

@@ -3,8 +3,10 @@
  * holds some of them as well, where an editor shows them at once; here they hold for every import,
  * transitive ones included.
  */
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 
 import t from 'tap'
 
@@ -94,6 +96,21 @@ t.test('src names a worker only through workers.ts', async (t) => {
     )
   }
 })
+
+t.test(
+  'what a pool starts is imported, never required: ended meanwhile, it aborts all',
+  async (t) => {
+    // In a thread of its own, as nothing of the test runner loads modules there.
+    const code = `
+    const { parentPort, workerData } = require('node:worker_threads')
+    try { require(workerData) } catch (error) { parentPort.postMessage(error.code) }`
+    for (const name of ['derive', 'play', 'replay-index']) {
+      const file = join(ROOT, `workers/${name}.ts`)
+      const [told] = await once(new Worker(code, { eval: true, workerData: file }), 'message')
+      t.equal(told, 'ERR_REQUIRE_ASYNC_MODULE', name)
+    }
+  },
+)
 
 t.test('tape/ reaches the disk through disk.ts alone', async (t) => {
   for (const { path, imports } of SOURCE.filter(inFolder('src/tape/'))) {

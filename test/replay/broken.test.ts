@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
-import { chunkOf, responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
+import { chunkOf, lastChunk, responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
 import type { Script } from '../../src/inference/raw.ts'
-import { RawClient, post } from '../support/raw-client.ts'
+import { RawClient, post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, startRecorder } from '../support/recorder.ts'
 import { CHAT, ask, bodyOf, plain, startReplay } from '../support/replayer.ts'
 
@@ -50,6 +50,51 @@ t.test('R15: a stream that broke off ends with a destroyed socket after its byte
   }
 })
 
+t.test(
+  'an answer that broke off is used once it has done so again: a retry gets the next',
+  async (t) => {
+    const asked = { stream: true }
+    const upstream = async (url: string): Promise<void> => {
+      await ask(url, 'x', asked)
+      await ask(url, 'x', asked)
+    }
+    const script: Script = async (x) => {
+      await x.send(SSE, piece('half'))
+      if (x.index === 0) return x.reset()
+      return void (await x.send(piece(' and whole'), chunkOf('data: [DONE]\n\n'), lastChunk()))
+    }
+    const { file, records } = await record(t, script, upstream)
+    t.match(records, [{ outcome: 'upstream_error' }, { outcome: 'complete' }])
+    for (const headers of [[], ['x-stainless-retry-count: 1']]) {
+      for (const pace of ['instant', 'original']) {
+        const { url } = await startReplay(t, file, { pace })
+        t.equal((await ask(url, 'x', asked)).whole, false)
+        const again = await rawRequest(url, post(CHAT, bodyOf('x', asked), headers))
+        t.strictSame([again.status, again.whole], [200, true], `${pace} ${headers.join()}`)
+        t.match(again.body.toString(), 'and whole')
+      }
+    }
+  },
+)
+
+t.test('what came of an answer with a length goes out before it breaks off', async (t) => {
+  const half = '{"id":"x1","object":'
+  const head = responseHead(200, 'OK', [
+    ['Content-Type', 'application/json'],
+    ['Content-Length', '200'],
+  ])
+  const script: Script = async (x) => {
+    await x.send(head, half)
+    x.reset()
+  }
+  const { file } = await record(t, script, (url) => ask(url, 'x'))
+  for (const pace of ['instant', 'original', 'ttft=5,tps=500']) {
+    const { url } = await startReplay(t, file, { pace })
+    const { status, body, whole } = await ask(url, 'x')
+    t.strictSame([status, body.toString(), whole], [200, half, false], pace)
+  }
+})
+
 t.test('R28: asked for whole, it is JSON that nobody can take for whole', async (t) => {
   const { file } = await record(t, cutAfterOne, (url) => ask(url, 'x', { stream: true }))
   const { url } = await startReplay(t, file)
@@ -75,7 +120,9 @@ t.test('an answer whose client had left is served only with replay_partial', asy
   t.match(records, [{ outcome: 'client_gone' }])
   const { url } = await startReplay(t, file)
   const refused = await ask(url, 'x', { stream: true })
-  t.match(JSON.parse(refused.body.toString()), { error: { code: 'tape_miss' } })
+  t.match(JSON.parse(refused.body.toString()), {
+    error: { code: 'tape_miss', message: /its outcome is client_gone, .* --replay-partial$/ },
+  })
   const partial = await startReplay(t, file, { replayPartial: true })
   const { status, body, whole } = await ask(partial.url, 'x', { stream: true })
   t.strictSame([status, whole], [200, false])

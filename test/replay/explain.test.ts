@@ -6,6 +6,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { explain, formatExplanation } from '../../src/replay/explain.ts'
+import type { Candidate } from '../../src/replay/explain.ts'
 import { diffJson } from '../../src/replay/json-diff.ts'
 import { ignoreRules } from '../../src/replay/profiles.ts'
 import { explainAside } from '../../src/supervisor/explain-aside.ts'
@@ -29,14 +30,15 @@ t.test('differences are places, each told once', async (t) => {
 t.test(
   'the nearest is the one with the fewest differences, and the rule makes it match',
   async (t) => {
-    const candidates = [
+    const candidates: Candidate[] = [
       {
         id: 'r-1',
         session: 's',
         turn: 1,
+        unserved: null,
         request: { model: 'a', messages: [{ id: 'x', text: 'hi' }] },
       },
-      { id: 'r-2', session: 's', turn: 2, request: { model: 'b', messages: [] } },
+      { id: 'r-2', session: 's', turn: 2, unserved: null, request: { model: 'b', messages: [] } },
     ]
     const body = { model: 'a', messages: [{ id: 'y', text: 'hi' }] }
     const told = explain({ head: HEAD, body }, candidates, ignoreRules([], []))
@@ -51,6 +53,12 @@ t.test(
     )
     const again = explain({ head: HEAD, body }, candidates, ignoreRules(told.ignore, []))
     t.strictSame(again.differences, [])
+    // One that is served goes before one that is not, wherever it stands.
+    const left: Candidate = { ...candidates[0]!, id: 'r-0', unserved: 'client_gone' }
+    const same = { head: HEAD, body: left.request }
+    const nearest = (of: Candidate[]): unknown => explain(same, of, ignoreRules([], [])).nearest?.id
+    t.strictSame([nearest([left, ...candidates]), nearest([...candidates, left])], ['r-1', 'r-1'])
+    t.match(formatExplanation(explain(same, [left], ignoreRules([], []))), /--replay-partial$/)
     t.match(
       formatExplanation(explain({ head: HEAD, body }, [], ignoreRules([], []))),
       /nothing is recorded/,
