@@ -162,7 +162,7 @@ t.test('calls in flight end first, and belong to the snapshot', async (t) => {
     return one
   }
   const running = [await open()]
-  await t.rejects(freeze(client, 'a', 400), {
+  await t.rejects(freeze(client, 'a', 1_500), {
     code: status.FAILED_PRECONDITION,
     details: /^1 call of session a did not end in time, so it is not frozen/,
   })
