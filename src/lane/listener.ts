@@ -62,7 +62,12 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
   })
   server.on('upgrade', (_req, socket) => refuseUpgrade(socket))
   server.on('connect', (_req, socket) => refuseUpgrade(socket))
-  await listen(server, options)
+  try {
+    await listen(server, options)
+  } catch (error) {
+    unwatch()
+    throw error
+  }
   return {
     port: (server.address() as AddressInfo).port,
     close: () => {

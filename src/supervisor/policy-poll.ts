@@ -9,6 +9,7 @@ import type { LaneLog } from '../lane/context.ts'
 import { POLICY_ANSWER_BYTES_MAX, POLICY_POLL_MS_MAX, POLICY_VERSION_BYTES_MAX } from '../limits.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { isObject, parseJson } from '../wire/json.ts'
+import { queueOf } from '../responder/address.ts'
 
 /** What polling needs. */
 export interface PolicyPollOptions {
@@ -105,12 +106,13 @@ export class PolicyPoll {
 }
 
 /**
- * Where a configuration has the version asked for; undefined when it does not. The path stands at
- * the root of the server, whatever path its base URL has.
+ * Where a configuration has the version asked for: at its first upstream that is a server; undefined
+ * when there is none. The path stands at the root, whatever path the base URL has.
  */
 export function policyUrlOf(config: RolltapeConfig): string | undefined {
   const { policyPollPath, proxyBaseUrl, proxyRules } = config
-  const [base] = [...proxyBaseUrl, ...proxyRules.values()]
+  const bases = [...proxyBaseUrl, ...proxyRules.values()]
+  const base = bases.find((one) => queueOf(one) === undefined)
   if (policyPollPath === null || base === undefined) return undefined
   return new URL(policyPollPath, base).href
 }

@@ -6,7 +6,7 @@ import { startInferenceServer } from '../../src/inference/server.ts'
 import { chunkOf, lastChunk, responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
 import { POLICY_ANSWER_BYTES_MAX } from '../../src/limits.ts'
 import { resolveOptions } from '../../src/options.ts'
-import { PolicyPoll } from '../../src/supervisor/policy-poll.ts'
+import { PolicyPoll, policyUrlOf } from '../../src/supervisor/policy-poll.ts'
 import { ControlClient } from '../support/control-client.ts'
 import { startControlled } from '../support/control.ts'
 import { RawClient, post, rawRequest } from '../support/raw-client.ts'
@@ -55,6 +55,23 @@ t.test('the versions that an answer was made with, and whether they are mixed', 
     { dispatch: '1', first_byte: '2', end: '3', engine: null, mixed: true },
     { dispatch: '3', first_byte: '3', end: '3', engine: null, mixed: false },
   ])
+})
+
+t.test('a responder is not asked for its version, a server beside it is', async (t) => {
+  const bases: [string | undefined, object][] = [
+    [undefined, { proxyBaseUrl: 'responder:' }],
+    [
+      'http://127.0.0.1:9/v',
+      { proxyRules: { a: 'responder:', default: 'http://127.0.0.1:9/x/v1' } },
+    ],
+  ]
+  for (const [expected, upstreams] of bases) {
+    const options = { ...upstreams, control: '127.0.0.1:0', policyPollPath: '/v' }
+    t.equal(policyUrlOf(resolveOptions({ options })), expected)
+  }
+  // What was thrown here ended the process.
+  const { address } = await startControlled(t, { proxyBaseUrl: 'responder:', policyPollPath: '/v' })
+  t.ok((await new ControlClient(t, address).call('GetStatus')).has(1))
 })
 
 t.test('polled from the engine, requests are stamped with what it says', async (t) => {
