@@ -5,13 +5,14 @@
 import { existsSync } from 'node:fs'
 import { Command } from 'commander'
 import { RolltapeError } from '../errors.ts'
-import { damageOf, gatherAll, placeOf as stretchText, readFrames } from '../tape/check.ts'
+import { damageOf, gatherAll, placeOf as stretchText } from '../tape/check.ts'
 import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { lineOf } from '../trajectory/check.ts'
 import { openOutput, outputPlace, type Output } from './output.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { tapeFolderOf } from './source.ts'
+import { breathe, framesOf } from './tape-reading.ts'
 import { EXIT, type Terminal } from './terminal.ts'
 
 interface DeriveFlags {
@@ -78,14 +79,9 @@ async function run(
   { stopping }: Terminal,
   { onProgress, onTrouble }: ReadingTold,
 ): Promise<number> {
-  const reading = readFrames(folder)
-  let step = reading.next()
-  for (; step.done !== true; step = reading.next()) {
-    onProgress(...step.value)
-    await breathe(stopping)
-  }
-  const { last, open, torn } = step.value
-  const damage = damageOf(step.value)
+  const frames = await framesOf(folder, stopping, { onProgress })
+  const { last, open, torn } = frames
+  const damage = damageOf(frames)
   if (held === undefined) {
     for (const stretch of torn) onTrouble(`torn by a crash: ${stretchText(stretch)}`)
   }
@@ -129,9 +125,4 @@ function placeOf({ out, force }: DeriveFlags, folder: string, held: string | und
 
 function recordsOf(folder: string): string {
   return `${folder.replace(/\.tape\/?$/, '')}.jsonl`
-}
-
-async function breathe(stopping: AbortSignal): Promise<void> {
-  await new Promise((resolve) => setImmediate(resolve))
-  if (stopping.aborted) throw new RolltapeError('draining', 'stopped before all was written')
 }

@@ -7,12 +7,13 @@ import { Command } from 'commander'
 import { RolltapeError } from '../errors.ts'
 import type { Finding } from '../scan/secrets.ts'
 import { textsIn } from '../scan/texts.ts'
-import { gatherAll, readFrames } from '../tape/check.ts'
+import { gatherAll } from '../tape/check.ts'
 import type { TapedExchange } from '../tape/exchange.ts'
 import { deriveRecord } from '../trajectory/derive.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { openRecords } from './source.ts'
 import { Table } from './table.ts'
+import { breathe, framesOf } from './tape-reading.ts'
 import { EXIT, printable, say, tell, type Terminal } from './terminal.ts'
 
 const FINDINGS = new Table([
@@ -73,6 +74,8 @@ async function scan(path: string, json: boolean, terminal: Terminal): Promise<nu
         say(terminal, json ? JSON.stringify(jsonOf(one, finding)) : rowOf(one, finding))
       }
     }
+    // What was not searched may hold one.
+    await breathe(terminal.stopping)
   })
   const what = findings === 0 ? 'no credential was found' : `${findings} credentials were found`
   tell(terminal, `${searched} exchanges searched; ${what}`)
@@ -94,17 +97,13 @@ async function* ofTape(
   { stopping }: Terminal,
   { onProgress, onTrouble }: ReadingTold,
 ): AsyncGenerator<Searched> {
-  const reading = readFrames(folder)
-  let step = reading.next()
-  for (; step.done !== true; step = reading.next()) onProgress(...step.value)
-  const { last } = step.value
+  const { last } = await framesOf(folder, stopping, { onProgress })
   let done = 0
   for (const one of gatherAll(folder, last)) {
-    if (stopping.aborted) return
     if ('why' in one) onTrouble(one.why)
     else yield searchedOf(one.exchange)
     onProgress(++done, last.size)
-    await new Promise((resolve) => setImmediate(resolve))
+    await breathe(stopping)
   }
 }
 

@@ -5,7 +5,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { Command } from 'commander'
 import { RolltapeError } from '../errors.ts'
-import { damageOf, gatherAll, placeOf, readFrames, type TapeFrames } from '../tape/check.ts'
+import { damageOf, gatherAll, placeOf, type TapeFrames } from '../tape/check.ts'
 import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { RecordCheck } from '../trajectory/check.ts'
@@ -13,6 +13,7 @@ import { readPartRecords } from '../trajectory/part-records.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { tapeFolderOf } from './source.ts'
 import { formatBytes } from './table.ts'
+import { breathe, framesOf } from './tape-reading.ts'
 import { EXIT, say, type Terminal } from './terminal.ts'
 
 /** Exchanges gathered before whoever reads may do something else. */
@@ -74,7 +75,7 @@ async function verify(path: string, terminal: Terminal, told: ReadingTold): Prom
     })
   }
   const recordedBy = recordedNow(folder, realDisk) ?? null
-  const frames = await framesOf(folder, terminal, told)
+  const frames = await framesOf(folder, terminal.stopping, told)
   const file = statSync(path).isDirectory() ? `${folder.replace(/\.tape\/?$/, '')}.jsonl` : path
   const check = new RecordCheck()
   let tornLines = 0
@@ -83,6 +84,7 @@ async function verify(path: string, terminal: Terminal, told: ReadingTold): Prom
     for await (const record of readPartRecords(file, { onTorn, signal: terminal.stopping })) {
       check.add(record)
     }
+    await breathe(terminal.stopping)
   }
   const { last, open } = frames
   const unreadable: number[] = []
@@ -97,7 +99,7 @@ async function verify(path: string, terminal: Terminal, told: ReadingTold): Prom
       if (one.exchange.gaps.length > 0) withGaps.push(one.seq)
       if (check.differs(one.exchange)) differing.push(one.seq)
     }
-    if (++gathered % GATHERED_PER_STEP === 0) await breathe(terminal)
+    if (++gathered % GATHERED_PER_STEP === 0) await breathe(terminal.stopping)
   }
   const isMade = (seq: number): boolean => check.seqs.has(seq) || open.has(seq)
   return {
@@ -113,26 +115,6 @@ async function verify(path: string, terminal: Terminal, told: ReadingTold): Prom
     doubled: check.doubled,
     differing,
   }
-}
-
-async function framesOf(
-  folder: string,
-  terminal: Terminal,
-  { onProgress }: ReadingTold,
-): Promise<TapeFrames> {
-  const reading = readFrames(folder)
-  for (;;) {
-    const { done, value } = reading.next()
-    if (done === true) return value
-    onProgress(...value)
-    await breathe(terminal)
-  }
-}
-
-/** Lets signals and the progress bar through. */
-async function breathe({ stopping }: Terminal): Promise<void> {
-  await new Promise((resolve) => setImmediate(resolve))
-  if (stopping.aborted) throw new RolltapeError('draining', 'stopped before all was read')
 }
 
 function missingFrom(check: RecordCheck, last: ReadonlyMap<number, unknown>): number[] {

@@ -93,7 +93,9 @@ function entryOf({ record, text, retryOf }: ExportRecord, session: ExportSession
 
 /** Targets need not be sound; the format wants a URL. */
 function urlOf({ path = '/v1/chat/completions', upstream }: StoredRecord): URL {
-  const base = URL.parse(upstream ?? '') ?? new URL('http://localhost')
+  const server = URL.parse(upstream ?? '')
+  // A responder has no address.
+  const base = server?.protocol.startsWith('http') === true ? server : new URL('http://localhost')
   return URL.parse(path, base) ?? base
 }
 

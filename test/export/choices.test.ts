@@ -12,7 +12,7 @@ import type { Sample } from '../../src/rolltape.ts'
 import { readSourceLine } from '../../src/replay/source-line.ts'
 import type { SourceLine } from '../../src/replay/source-line.ts'
 import type { StoredRecord } from '../../src/trajectory/jsonl.ts'
-import { jsonl, rolltape } from '../cli/harness.ts'
+import { jsonl, recordOf, rolltape } from '../cli/harness.ts'
 import { callRecord } from '../support/call-records.ts'
 import { makeFolder } from '../support/recorder.ts'
 
@@ -340,4 +340,12 @@ t.test('an export that is interrupted leaves no file', async (t) => {
     readdirSync(dirname(out)).filter((name) => name.endsWith('.part')),
     [],
   )
+})
+
+t.test('what a responder answered has a URL in an HTTP Archive', async (t) => {
+  const file = join(makeFolder(t), 'a.jsonl')
+  writeFileSync(file, jsonl([recordOf(1, { upstream: 'responder:', path: '/v1/completions' })]))
+  const { stdout } = await rolltape(['export', file, '--format', 'har', '--out', '-'])
+  const { log } = JSON.parse(stdout) as { log: { entries: { request: { url: string } }[] } }
+  t.equal(log.entries[0]?.request.url, 'http://localhost/v1/completions')
 })

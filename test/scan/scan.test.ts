@@ -149,6 +149,12 @@ t.test('M27: of a tape headers are searched too, and what is redacted is not the
   t.equal(told.length, 1)
 })
 
+t.test('one that is stopped does not say that nothing was found', async (t) => {
+  const stopping = AbortSignal.abort()
+  const { code, stderr } = await rolltape(['scan', fileOf('hello'), '--json'], { stopping })
+  t.strictSame([code, stderr], [1, 'rolltape: stopped before all was read\n'])
+})
+
 t.test('what is not there is told', async (t) => {
   const { code, stderr } = await rolltape(['scan', '/no/such.jsonl'])
   t.match([code, stderr], [1, /no such file/])
