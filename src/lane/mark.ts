@@ -32,8 +32,8 @@ const MARKS: Record<MarkSet, Marks> = {
 
 /** Longest needle: `response.incomplete`. */
 const NEEDLE_BYTES_MAX = 19
-/** A byte-order mark: it may stand before the first line. */
-const BOM_BYTES = 3
+/** Two of them: where the first is cut after its first byte, Node's decoder takes both off. */
+const BOM_BYTES = 6
 const LF = 10
 const CR = 13
 const QUOTE = 0x22

@@ -180,6 +180,13 @@ t.test('no miss: whatever derive takes for the end was seen, at any cut', async 
   }
 })
 
+t.test('no miss behind two byte order marks, the first of them cut', async (t) => {
+  const bytes = Buffer.from('\ufeff\ufeffdata:\u00a0[DONE]')
+  const chunks = cut(bytes, [1])
+  t.ok(endOf('done', chunks) >= 0, 'the decoder takes both off')
+  t.ok(scan('done', chunks) >= 0)
+})
+
 t.test('what is seen does not depend on the cuts, but for when', async (t) => {
   for (const set of SETS) {
     const pieces = fc.constantFrom('data:', ' ', '\n', '[DONE]', 'event:', '"', '\\', ...TYPES[set])
