@@ -6,7 +6,7 @@ import { RawClient, post } from '../support/raw-client.ts'
 import { startRecorder } from '../support/recorder.ts'
 import { CHAT, bodyOf, startReplay } from '../support/replayer.ts'
 
-const PACE_MS = 15
+const PACE_MS = 40
 const BODY = bodyOf('a stream', { stream: true })
 
 /** A recorded stream of some twenty chunks, and a replay of it that sessions may change. */
@@ -24,6 +24,9 @@ async function setUp(t: Test, options: object = {}) {
   return { url: rolltape.url, recorded }
 }
 
+/** What a stream of so many paced events takes at least; what the machine adds comes on top. */
+const pacedMs = (events: number): number => (events - 4) * PACE_MS
+
 /** Asks once; how many events came, and how long it took. */
 async function timed(url: string, headers: string[]) {
   const client = await RawClient.open(url)
@@ -38,12 +41,17 @@ async function timed(url: string, headers: string[]) {
 t.test('pace and shape are those of the session', async (t) => {
   const sessionOverride = { slow: { pace: 'original' }, short: { shape: 'single' } } as const
   const { url, recorded } = await setUp(t, { sessionOverride })
-  const plain = await timed(url, ['x-session-id: any'])
-  t.strictSame(plain.body, recorded.body)
-  t.ok(plain.tookMs < recorded.tookMs / 2, 'instant for all others')
+  // A busy machine only ever adds to what is measured: the shortest of some tries counts.
+  const tookMs: number[] = []
+  for (let i = 0; i < 5; i++) {
+    const plain = await timed(url, ['x-session-id: any'])
+    t.strictSame(plain.body, recorded.body)
+    tookMs.push(plain.tookMs)
+  }
+  t.ok(Math.min(...tookMs) < pacedMs(recorded.events) / 2, 'instant for all others')
   const slow = await timed(url, ['x-session-id: slow'])
   t.strictSame(slow.body, recorded.body)
-  t.ok(slow.tookMs >= recorded.tookMs - 3 * PACE_MS, 'as recorded for this one')
+  t.ok(slow.tookMs >= pacedMs(recorded.events), 'as recorded for this one')
   const short = await timed(url, ['x-session-id: short'])
   t.ok(short.events <= 3 && recorded.events > 10, 'one chunk, usage, mark')
 })
@@ -53,7 +61,7 @@ t.test('headers of the request go over the configuration', async (t) => {
   const whole = await timed(url, ['x-session-id: s', 'x-rolltape-shape: recorded'])
   t.strictSame(whole.body, recorded.body)
   const slow = await timed(url, ['x-session-id: t', 'x-rolltape-pace: original'])
-  t.ok(slow.tookMs >= recorded.tookMs - 3 * PACE_MS)
+  t.ok(slow.tookMs >= pacedMs(recorded.events))
 })
 
 t.test('a header that cannot be read is refused by name', async (t) => {
