@@ -61,7 +61,7 @@ export const DERIVE_BATCH_MAX = 16
 export const APPEND_RETRY_MS = 1_000
 
 /** A derive task that takes longer is taken for hung: its worker is ended, the batch retried. */
-export const DERIVE_TIMEOUT_MS = 60_000
+export const DERIVE_TIMEOUT_MS = 120_000
 
 /**
  * What one answer may decode to. Over it the answer stays on the tape, and its record has no
@@ -154,6 +154,8 @@ export const FINISHES_AT_ONCE = 64
 /** Sessions that are summed up for `ListSessions`, some 400 bytes each; the quietest are forgotten. */
 export const SESSIONS_LISTED_MAX = 65_536
 
+/** Sessions whose upstream a lane remembers, where it has a choice; beyond, it chooses anew. */
+export const ROUTED_SESSIONS_MAX = 16_384
 /** Requests that a lane holds while admission is paused. Over it: 429. */
 export const HELD_MAX = 4_096
 

@@ -5,6 +5,7 @@
  * while it requires a module takes the process with it (Node 26.10, `CreateRequiredModuleFacade`).
  */
 import { workerData } from 'piscina'
+import { makeWay } from '../src/priority.ts'
 import { TapeFolder } from '../src/tape/reader.ts'
 import { AppenderLink } from '../src/trajectory/appender-link.ts'
 import { runDeriveTask } from '../src/trajectory/derive-task.ts'
@@ -18,6 +19,7 @@ export interface DeriveWorkerData {
 }
 
 const { folder, appender } = workerData as DeriveWorkerData
+makeWay()
 const tape = new TapeFolder(folder)
 const link = await AppenderLink.open(appender)
 

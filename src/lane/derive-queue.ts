@@ -5,6 +5,7 @@
  * segments are walked from the first dropped end on: the tape is the queue. A task that fails is
  * tried again exchange by exchange, so that one that breaks its worker does not take others along.
  */
+import { EventEmitter } from 'node:events'
 import { Piscina } from 'piscina'
 import { RolltapeError, errorText } from '../errors.ts'
 import { APPEND_RETRY_MS, DERIVE_BATCH_MAX, DERIVE_TIMEOUT_MS, HINTS_MAX } from '../limits.ts'
@@ -357,9 +358,16 @@ export class DeriveQueue {
     if (result.refused !== undefined) await this.#refused(task, result.refused)
   }
 
-  #attempt(task: DeriveTask): Promise<DeriveResult> {
+  async #attempt(task: DeriveTask): Promise<DeriveResult> {
+    // A timer of its own: those of `AbortSignal.timeout` stay, with their tasks, until they are due.
+    const signal = new EventEmitter()
     const timeoutMs = this.#options.timeoutMs ?? DERIVE_TIMEOUT_MS
-    return this.#pool.run(task, { signal: AbortSignal.timeout(timeoutMs) })
+    const timer = setTimeout(() => signal.emit('abort'), timeoutMs)
+    try {
+      return await this.#pool.run(task, { signal })
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   #count(task: DeriveTask, result: DeriveResult): void {

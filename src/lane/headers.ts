@@ -125,9 +125,13 @@ export function responseHeaders(raw: readonly Buffer[] | readonly string[]): str
 
 /** The value of the first header of this (lower-case) name. */
 export function headerValue(flat: readonly string[], name: string): string | undefined {
+  const { length } = name
+  // The last letters tell most names of one length apart without making them lower-case.
+  const last = name.charCodeAt(length - 1) | 0x20
   for (let i = 0; i + 1 < flat.length; i += 2) {
     const candidate = flat[i] as string
-    if (candidate.length === name.length && candidate.toLowerCase() === name) return flat[i + 1]
+    if (candidate.length !== length || (candidate.charCodeAt(length - 1) | 0x20) !== last) continue
+    if (candidate.toLowerCase() === name) return flat[i + 1]
   }
   return undefined
 }

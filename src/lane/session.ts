@@ -47,17 +47,12 @@ export function resolveSession(
     match?.[1] === undefined
       ? idHeader(rawHeaders, 'x-rolltape-run')
       : decode(match[1], 'run in the path')
-  const asks = { path: () => fromPath(match), header: () => fromHeaders(rawHeaders) }
-  const first = (of: readonly SessionSource[]): string | undefined => {
-    for (const source of of) {
-      const id = source === 'body' ? undefined : asks[source]()
-      if (id !== undefined) return id
-    }
-    return undefined
-  }
   const body = sources.indexOf('body')
-  const before = first(body < 0 ? sources : sources.slice(0, body))
-  const otherwise = (body < 0 ? undefined : first(sources.slice(body))) ?? fallback
+  const asked = body < 0 ? sources.length : body
+  const before = first(sources, 0, asked, match, rawHeaders)
+  const otherwise =
+    (before === undefined ? first(sources, asked, sources.length, match, rawHeaders) : undefined) ??
+    fallback
   return {
     session: before ?? (body < 0 ? otherwise : undefined),
     otherwise,
@@ -100,6 +95,23 @@ export function isGeneration(method: string, path: string): boolean {
 export function pathOf(target: string): string {
   const cut = target.indexOf('?')
   return cut < 0 ? target : target.slice(0, cut)
+}
+
+/** What the first of these sources says that says something. */
+function first(
+  sources: readonly SessionSource[],
+  from: number,
+  to: number,
+  match: RegExpExecArray | null,
+  rawHeaders: readonly string[],
+): string | undefined {
+  for (let i = from; i < to; i++) {
+    const source = sources[i]
+    if (source === 'body') continue
+    const id = source === 'path' ? fromPath(match) : fromHeaders(rawHeaders)
+    if (id !== undefined) return id
+  }
+  return undefined
 }
 
 function fromPath(match: RegExpExecArray | null): string | undefined {

@@ -1,5 +1,6 @@
 // Where a request goes, and what it asks for there.
 import t from 'tap'
+import { ROUTED_SESSIONS_MAX } from '../../src/limits.ts'
 import { chooseBase, joinTarget, needsModel } from '../../src/lane/route.ts'
 import type { Routes } from '../../src/lane/route.ts'
 
@@ -48,6 +49,20 @@ t.test('R2: only a rule that needs the model judges the body', async (t) => {
   })
   t.equal(chooseBase(routes([], { default: 'http://d' }), 's', broken), 'http://d')
   t.equal(chooseBase(routes(['http://all'], { m: 'http://m' }), 's', broken), 'http://all')
+})
+
+t.test('a session keeps its upstream, also when more are known than are remembered', async (t) => {
+  const some = routes(['http://a', 'http://b', 'http://c'], {})
+  const of = (i: number): string => chooseBase(some, `s${i}`, undefined)
+  const first = Array.from({ length: ROUTED_SESSIONS_MAX + 1 }, (_, i) => of(i))
+  t.strictSame([...new Set(first)].sort(), ['http://a', 'http://b', 'http://c'])
+  t.ok(first.every((base, i) => of(i) === base))
+  const fewer = routes(['http://a', 'http://c'], {})
+  const moved = first.filter((base, i) => base !== chooseBase(fewer, `s${i}`, undefined))
+  t.ok(
+    moved.length > 0 && moved.every((base) => base === 'http://b'),
+    'others stay where they were',
+  )
 })
 
 t.test('R7 O12: how base and target are joined', async (t) => {
