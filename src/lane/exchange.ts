@@ -12,27 +12,21 @@ import { RolltapeError, errorText, toRolltapeError } from '../errors.ts'
 import type { AttemptFrame, CloseCause, EndFrame, MatchFrame, SentFrame } from '../tape/exchange.ts'
 import type { RequestPlan } from '../transforms/request.ts'
 import type { AnswerStrip } from '../transforms/strip-answer.ts'
-import { concerns } from './admission.ts'
-import type { AdmissionRule } from './admission.ts'
+import { concerns, type AdmissionRule } from './admission.ts'
 import { openSource } from './asking.ts'
 import type { Failure } from './attempt.ts'
 import type { LaneContext } from './context.ts'
-import { Deadlines } from './deadlines.ts'
-import type { DeadlineOwner } from './deadlines.ts'
-import { dispatch } from './dispatch.ts'
-import type { DispatchOwner } from './dispatch.ts'
+import { Deadlines, type DeadlineOwner } from './deadlines.ts'
+import { dispatch, type DispatchOwner } from './dispatch.ts'
 import { endFrame } from './ending.ts'
 import type { Captured, CapturedOwner } from './captured.ts'
 import type { Forward } from './forward.ts'
-import { Intake } from './intake.ts'
-import type { IntakeOwner } from './intake.ts'
+import { Intake, type IntakeOwner } from './intake.ts'
+import type { Placed } from './live.ts'
 import { errorAnswer, leavesNoRecord, sendUntaped } from './own-answer.ts'
-import { Relay } from './relay.ts'
-import type { RelayOwner } from './relay.ts'
-import { Replay } from './replay.ts'
-import type { ReplayOwner } from './replay.ts'
-import { leaveRest } from './request-body.ts'
-import type { BodyStream } from './request-body.ts'
+import { Relay, type RelayOwner } from './relay.ts'
+import { Replay, type ReplayOwner } from './replay.ts'
+import { leaveRest, type BodyStream } from './request-body.ts'
 import type { Target } from './route.ts'
 import { recordsUnder } from './serving.ts'
 import type { Serving } from './serving.ts'
@@ -45,11 +39,19 @@ interface Forwarded {
 
 /** Serves one request. */
 export class Exchange
-  implements IntakeOwner, DispatchOwner, ReplayOwner, CapturedOwner, RelayOwner, DeadlineOwner
+  implements
+    IntakeOwner,
+    DispatchOwner,
+    ReplayOwner,
+    CapturedOwner,
+    RelayOwner,
+    DeadlineOwner,
+    Placed
 {
   readonly #lane: LaneContext
   /** How it is served, to its end. */
   readonly serving: Serving
+  liveAt = -1
   /** Base URL of the upstream it has gone to; empty before. */
   upstream = ''
   readonly relay: Relay

@@ -20,6 +20,7 @@ import type { AdmissionRule } from './admission.ts'
 import { SessionSums } from '../trajectory/session-sums.ts'
 import type { SessionSum } from '../trajectory/session-sums.ts'
 import { countOf } from './ending.ts'
+import { LiveList } from './live.ts'
 import { Parts } from './parts.ts'
 import { Refusals } from './refusals.ts'
 import type { ServingOrder } from './parts.ts'
@@ -97,7 +98,7 @@ export class Lane implements LaneContext {
   readonly admission: Admission
   readonly refusals = new Refusals()
   readonly #parts: Parts
-  readonly #live = new Set<Exchange>()
+  readonly #live = new LiveList<Exchange>()
   readonly #random: () => number
   readonly #beat: NodeJS.Timeout
   readonly #loop = new LoopGauge()
@@ -244,10 +245,12 @@ export class Lane implements LaneContext {
 
   /** Those that are only refused leave nothing behind, and do not count. */
   #ofSession(session: string): Exchange[] {
-    return [...this.#live].filter(
-      ({ arrival, isOver, taping }) =>
-        arrival.hasSession && arrival.session === session && !(isOver && taping === undefined),
-    )
+    return this.#live
+      .all()
+      .filter(
+        ({ arrival, isOver, taping }) =>
+          arrival.hasSession && arrival.session === session && !(isOver && taping === undefined),
+      )
   }
 
   #ended(left: readonly Exchange[], isOver: Drain['isOver']): Promise<void> {
@@ -309,7 +312,7 @@ export class Lane implements LaneContext {
     await this.#quiet(timeoutMs)
     const cut = this.#live.size
     const draining = new RolltapeError('draining', 'rolltape is shutting down')
-    for (const exchange of this.#live) exchange.cancel(draining)
+    for (const exchange of this.#live.all()) exchange.cancel(draining)
     // What was cut still commits its END; a disk that hangs may not hold the process.
     await this.#quiet(this.serving.config.commitTimeoutMs || timeoutMs)
     this.#listener?.closeAll()
@@ -330,7 +333,7 @@ export class Lane implements LaneContext {
   }
 
   #under(rule: AdmissionRule): Exchange[] {
-    return [...this.#live].filter((exchange) => !exchange.isOver && exchange.isUnder(rule))
+    return this.#live.all().filter((exchange) => !exchange.isOver && exchange.isUnder(rule))
   }
 
   #watchDisk(): void {

@@ -9,9 +9,15 @@ export interface CommitWaiter {
   onCommitted(error: Error | undefined): void
 }
 
+interface Waiting {
+  readonly target: number
+  readonly waiter: CommitWaiter
+}
+
 /** A queue whose targets never go back. */
 export class CommitQueue {
-  readonly #waiters: { target: number; waiter: CommitWaiter }[] = []
+  /** Whoever has been answered is let go at once: an exchange hangs on it. */
+  readonly #waiters: (Waiting | undefined)[] = []
   /** Those before this place have been answered. */
   #from = 0
 
@@ -28,7 +34,7 @@ export class CommitQueue {
   /** Answers all whose target is reached. */
   reach(position: number): void {
     for (let next = this.#next(); next && next.target <= position; next = this.#next()) {
-      this.#from++
+      this.#waiters[this.#from++] = undefined
       next.waiter.onCommitted(undefined)
     }
     this.#forget()
@@ -37,13 +43,13 @@ export class CommitQueue {
   /** Answers everybody: it failed. */
   fail(error: Error): void {
     for (let next = this.#next(); next; next = this.#next()) {
-      this.#from++
+      this.#waiters[this.#from++] = undefined
       next.waiter.onCommitted(error)
     }
     this.#forget()
   }
 
-  #next(): { target: number; waiter: CommitWaiter } | undefined {
+  #next(): Waiting | undefined {
     return this.#waiters[this.#from]
   }
 

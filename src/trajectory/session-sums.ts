@@ -29,6 +29,9 @@ export interface SessionSum {
   readonly outcomes: Partial<Record<Outcome, number>>
 }
 
+/** Where there are too many sessions, this part of them is forgotten at once. */
+const FORGOTTEN_PART = 16
+
 /** Sums up exchanges by session. The sessions that have been quiet for longest are forgotten first. */
 export class SessionSums {
   #sums = new Map<string, SessionSum>()
@@ -84,17 +87,17 @@ export class SessionSums {
     let sum = this.#sums.get(session)
     if (sum === undefined) {
       sum = emptySum(session, startMs)
-      if (this.#sums.size >= SESSIONS_LISTED_MAX) {
-        for (const oldest of this.#sums.keys()) {
-          this.#sums.delete(oldest)
-          break
-        }
-      }
-    } else {
-      this.#sums.delete(session)
+      if (this.#sums.size >= SESSIONS_LISTED_MAX) this.#forget()
+      this.#sums.set(session, sum)
     }
-    this.#sums.set(session, sum)
     return sum
+  }
+
+  /** Rarely and many at once: nothing is moved about while sessions are counted. */
+  #forget(): void {
+    const quiet = [...this.#sums.values()].sort((a, b) => a.lastMs - b.lastMs)
+    quiet.length = Math.ceil(quiet.length / FORGOTTEN_PART)
+    for (const { session } of quiet) this.#sums.delete(session)
   }
 }
 

@@ -1,8 +1,6 @@
 /** WatchExchanges: who sees what, who is too slow, who comes back, and what is left when all go. */
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { status } from '@grpc/grpc-js'
 import type { ClientReadableStream } from '@grpc/grpc-js'
 import t from 'tap'
@@ -14,6 +12,7 @@ import type { WatchItem } from '../../src/supervisor/exchange-watch.ts'
 import type { WatchedBegin } from '../../src/supervisor/watched.ts'
 import { WatchOutlet } from '../../src/supervisor/watched.ts'
 import type { WatchBatch } from '../../src/supervisor/watched.ts'
+import { collectGarbage } from '../support/memory.ts'
 import { ControlClient, messageOf, numberOf, textOf } from '../support/control-client.ts'
 import type { Fields, Sent } from '../support/control-client.ts'
 import { startControlled } from '../support/control.ts'
@@ -298,10 +297,8 @@ t.test('a thousand watchers that come and go leave nothing behind', async (t) =>
 
 /** The heap without what nobody holds. */
 function heapBytes(): number {
-  setFlagsFromString('--expose-gc')
-  const gc = runInNewContext('gc') as () => void
-  gc()
-  gc()
+  collectGarbage()
+  collectGarbage()
   return process.memoryUsage().heapUsed
 }
 
