@@ -54,8 +54,14 @@ export const TAPE_RETRY_MS = 250
 /** Ends of exchanges a lane keeps for derive; beyond it derive walks the segments. */
 export const HINTS_MAX = 1024
 
-/** Exchanges in one derive task: a task costs 25–30 µs to hand over. */
-export const DERIVE_BATCH_MAX = 16
+/** So many ended exchanges need not wait for more: a task costs 25–30 µs to hand over. */
+export const DERIVE_BATCH_ENOUGH = 16
+
+/** Exchanges in one derive task, where so many wait. */
+export const DERIVE_BATCH_MAX = 64
+
+/** Tape that the ends in one derive task lie apart at most: their lines are made in memory. */
+export const DERIVE_BATCH_BYTES = 4 * MiB
 
 /** Pause before lines that the file did not take are offered again. */
 export const APPEND_RETRY_MS = 1_000

@@ -1,5 +1,5 @@
 /**
- * A lane's hand-over to its derive workers: where finished exchanges end on the tape, 16 to a task.
+ * A lane's hand-over to its derive workers: where finished exchanges end on the tape, many to a task.
  *
  * At most 1024 hints wait. Beyond that they are dropped, and once the queue has run dry the
  * segments are walked from the first dropped end on: the tape is the queue. A task that fails is
@@ -8,11 +8,11 @@
 import { EventEmitter } from 'node:events'
 import { Piscina } from 'piscina'
 import { RolltapeError, errorText } from '../errors.ts'
-import { APPEND_RETRY_MS, DERIVE_BATCH_MAX, DERIVE_TIMEOUT_MS, HINTS_MAX } from '../limits.ts'
+import { APPEND_RETRY_MS, DERIVE_BATCH_ENOUGH, DERIVE_TIMEOUT_MS, HINTS_MAX } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
-import { parseSegmentName } from '../tape/format.ts'
 import type { DeriveResult, DeriveTask } from '../trajectory/derive-task.ts'
 import type { Verified } from '../replay/verdict.ts'
+import { batchOf, earlier, numberOf, order } from './ends.ts'
 import { HeldEnds } from './held-ends.ts'
 import type { HeldEnd } from './held-ends.ts'
 import { workerUrl } from '../workers.ts'
@@ -260,8 +260,8 @@ export class DeriveQueue {
   }
 
   #task(partial: boolean): DeriveTask | undefined {
-    if (this.#hints.length >= DERIVE_BATCH_MAX || (partial && this.waiting > 0)) {
-      const ends = this.#hints.splice(0, DERIVE_BATCH_MAX)
+    if (this.#hints.length >= DERIVE_BATCH_ENOUGH || (partial && this.waiting > 0)) {
+      const ends = this.#hints.splice(0, batchOf(this.#hints))
       return { ends, voids: this.#voids.splice(0) }
     }
     const from = this.#walkFrom
@@ -380,19 +380,4 @@ export class DeriveQueue {
       this.#options.log.error({ ...position, reason }, 'an exchange cannot be read from the tape')
     }
   }
-}
-
-/** The one of two places in a lane's segments that comes first. */
-function earlier(one: TapePosition, other: TapePosition | undefined): TapePosition {
-  if (other === undefined) return one
-  return order(one, other) < 0 ? one : other
-}
-
-/** Negative when `one` comes before `other` on the tape of a lane. */
-function order(one: TapePosition, other: TapePosition): number {
-  return numberOf(one) - numberOf(other) || one.offset - other.offset
-}
-
-function numberOf({ segment }: TapePosition): number {
-  return parseSegmentName(segment)?.number ?? 0
 }

@@ -60,6 +60,7 @@ export class Recorder {
   #nextPart: Promise<void> = Promise.resolve()
   #onBegun: (() => void) | undefined
   readonly #onVoid: (seq: number) => void
+  #named = { segment: 0, name: '' }
   /** The highest segment an exchange is known to have ended in. */
   #segment: number
 
@@ -157,7 +158,7 @@ export class Recorder {
     const { writer } = this
     this.#segment = Math.max(this.#segment, tail.segment)
     this.#count()
-    const position = { segment: writer.nameOf(tail.segment), offset: tail.offset }
+    const position = { segment: this.#nameOf(tail.segment), offset: tail.offset }
     this.#queue.hint(position, writer.appended)
   }
 
@@ -214,6 +215,14 @@ export class Recorder {
   /** Ends it at once, without a last write. */
   async abandon(): Promise<void> {
     await this.#queue.close()
+  }
+
+  /** One string for all that end in a segment. */
+  #nameOf(segment: number): string {
+    if (this.#named.segment !== segment) {
+      this.#named = { segment, name: this.writer.nameOf(segment) }
+    }
+    return this.#named.name
   }
 
   /** Counted apart from the writer, which is gone when its lane or its recording is. */

@@ -6,7 +6,13 @@ import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import type { Test } from 'tap'
 import { DeriveQueue } from '../../src/lane/derive-queue.ts'
-import { DERIVE_BATCH_MAX, HINTS_MAX } from '../../src/limits.ts'
+import { batchOf } from '../../src/lane/ends.ts'
+import {
+  DERIVE_BATCH_BYTES,
+  DERIVE_BATCH_ENOUGH,
+  DERIVE_BATCH_MAX,
+  HINTS_MAX,
+} from '../../src/limits.ts'
 import { KIND, formatEnd } from '../../src/tape/format.ts'
 import type { TapePosition } from '../../src/tape/exchange.ts'
 import type { FrameTail, TapeWriter } from '../../src/tape/writer.ts'
@@ -133,19 +139,31 @@ t.test('every exchange handed over has its record once drained', async (t) => {
   t.strictSame([queue.derived, queue.waiting, counts.dropped, log], [100, 0, 0, []])
 })
 
-t.test('a batch has sixteen exchanges at most, and voids go along', async (t) => {
+t.test('sixteen exchanges are enough, those of one batch sixty-four at most', async (t) => {
   const given = new Given()
   const { writer, queue, place } = await setUp(t, () => given.start())
-  for (const tail of await layDown(writer, DERIVE_BATCH_MAX * 2 + 3)) queue.hint(place(tail))
+  const count = DERIVE_BATCH_ENOUGH + DERIVE_BATCH_MAX + 3
+  for (const tail of await layDown(writer, count)) queue.hint(place(tail))
   queue.void(900)
   await queue.drained()
   t.strictSame(
     (await given.all()).map((seqs) => seqs.length),
-    [DERIVE_BATCH_MAX, DERIVE_BATCH_MAX, 3],
+    [DERIVE_BATCH_ENOUGH, DERIVE_BATCH_MAX, 3],
   )
   queue.void(901)
   await queue.drained()
   t.strictSame((await given.all()).at(-1), [])
+})
+
+t.test('a batch is cut where its exchanges lie far apart, or in another segment', (t) => {
+  const at = (offset: number, segment = '0-000001.tape') => ({ segment, offset })
+  const far = DERIVE_BATCH_BYTES + 1
+  t.equal(batchOf([]), 0)
+  t.equal(batchOf([at(0), at(DERIVE_BATCH_BYTES), at(far)]), 2)
+  t.equal(batchOf([at(0), at(far)]), 1, 'a long one goes alone')
+  t.equal(batchOf([at(far), at(1), at(0)]), 2, 'found in any order')
+  t.equal(batchOf([at(0), at(1, '0-000002.tape')]), 1)
+  t.end()
 })
 
 t.test('an exchange that stands alone is derived without another to fill its batch', async (t) => {
