@@ -29,6 +29,9 @@ export interface Quantiles {
 /** What one run of the load generator saw. */
 export interface LoadResult {
   readonly seconds: number
+  /** Requests and events of the whole run; the figures below leave its first sixth out. */
+  readonly all_done: number
+  readonly all_events: number
   readonly done: number
   readonly failed: number
   readonly missed: number
@@ -78,11 +81,16 @@ export async function startMock(first: number, ports: number): Promise<ChildProc
   return child
 }
 
-/** Runs one load against `ports` ports from `first`. */
-export async function runLoad(first: number, ports: number, load: Load): Promise<LoadResult> {
+/** Runs one load against `ports` ports from `first`, with these header lines more in each request. */
+export async function runLoad(
+  first: number,
+  ports: number,
+  load: Load,
+  headers = '',
+): Promise<LoadResult> {
   const args = [first, ports, load.connections, load.seconds, load.requestBytes, load.target]
   if (load.rate !== undefined) args.push(load.rate)
-  const child = pinned(LOAD_CORE, join(BUILD, 'load'), args.map(String))
+  const child = pinned(LOAD_CORE, join(BUILD, 'load'), args.map(String), { LOAD_HEADERS: headers })
   let text = ''
   child.stdout?.on('data', (bytes: Buffer) => (text += bytes.toString()))
   const [code] = await once(child, 'close')
@@ -90,9 +98,21 @@ export async function runLoad(first: number, ports: number, load: Load): Promise
   return JSON.parse(text) as LoadResult
 }
 
+/** The body that the load generator sends: one JSON object of so many bytes. */
+export function requestBody(bytes: number): string {
+  const [front, back] = ['{"model":"m","messages":[{"role":"user","content":"', '"}]}']
+  return front + 'z'.repeat(bytes - front.length - back.length) + back
+}
+
 /** Starts a program on one core. */
-export function pinned(core: number, command: string, args: readonly string[]): ChildProcess {
+export function pinned(
+  core: number,
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): ChildProcess {
   return spawn('taskset', ['-c', String(core), command, ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
   })
 }

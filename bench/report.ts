@@ -10,7 +10,10 @@ export interface Sample {
   readonly laneUs: number
   readonly allUs: number
   readonly perSecond: number
+  /** The most memory that was resident at once. */
   readonly rssBytes: number
+  /** From the end of the load to the last record; only where records are made. */
+  readonly drainMs?: number
   readonly result: LoadResult
 }
 
@@ -21,8 +24,14 @@ export interface Summary {
   readonly allUs: Spread
   readonly perSecond: Spread
   readonly p50Us: Spread
+  readonly p99Us: Spread
+  readonly ttfbUs: Spread
   readonly addedUs: Spread
+  readonly gapUs: Spread
+  readonly drainMs: number | undefined
   readonly rssMiB: number
+  /** Answers that failed, and events lost, merged or doubled. */
+  readonly bad: number
 }
 
 /** Median and range. */
@@ -36,6 +45,8 @@ export interface Spread {
 export function summarize(samples: readonly Sample[], name: string): Summary[] {
   const mine = samples.filter((sample) => sample.case === name)
   const arms = [...new Set(mine.map((sample) => sample.arm))].sort()
+  const drains = (runs: readonly Sample[]): number[] =>
+    runs.flatMap(({ drainMs }) => (drainMs === undefined ? [] : [drainMs]))
   return arms.map((arm) => {
     const runs = mine.filter((sample) => sample.arm === arm)
     return {
@@ -44,8 +55,13 @@ export function summarize(samples: readonly Sample[], name: string): Summary[] {
       allUs: spread(runs.map((run) => run.allUs)),
       perSecond: spread(runs.map((run) => run.perSecond)),
       p50Us: spread(runs.map((run) => run.result.latency.p50_us)),
+      p99Us: spread(runs.map((run) => run.result.latency.p99_us)),
+      ttfbUs: spread(runs.map((run) => run.result.ttfb.p50_us)),
       addedUs: spread(runs.map((run) => run.result.added.p50_us)),
-      rssMiB: (runs.at(-1)?.rssBytes ?? 0) / 1048576,
+      gapUs: spread(runs.map((run) => run.result.gap.p50_us)),
+      drainMs: drains(runs).length === 0 ? undefined : spread(drains(runs)).median,
+      rssMiB: Math.max(...runs.map((run) => run.rssBytes)) / 1048576,
+      bad: runs.reduce((sum, { result }) => sum + result.failed + result.events_bad, 0),
     }
   })
 }
@@ -60,30 +76,39 @@ export function spread(numbers: readonly number[]): Spread {
   }
 }
 
-/** A Markdown table; ratios are to nginx's median. */
+/** A Markdown table; ratios are to the median of the case's base arm. */
 export function formatTable(one: Case, summaries: readonly Summary[]): string {
-  const nginx = summaries.find((summary) => summary.arm === 'nginx')
-  const rows = summaries.map((summary) => {
-    const ratio =
-      nginx && summary.arm !== 'direct' ? summary.laneUs.median / nginx.laneUs.median : 0
-    const latency = one.unit === 'chunk' ? summary.addedUs : summary.p50Us
+  const base = summaries.find((summary) => summary.arm === one.base)
+  const isStream = one.unit === 'chunk'
+  const order = one.arms.map(({ name }) => name)
+  const sorted = [...summaries].sort((a, b) => order.indexOf(a.arm) - order.indexOf(b.arm))
+  const rows = sorted.map((summary) => {
+    const ratio = base && summary.arm !== 'direct' ? summary.laneUs.median / base.laneUs.median : 0
+    const latency = isStream ? summary.addedUs : summary.p50Us
     return [
-      summary.arm,
+      summary.bad === 0 ? summary.arm : `${summary.arm} (${summary.bad} bad)`,
       `${summary.laneUs.median.toFixed(1)} (${summary.laneUs.min.toFixed(1)}–${summary.laneUs.max.toFixed(1)})`,
       ratio === 0 ? '' : `${ratio.toFixed(2)}×`,
       summary.allUs.median.toFixed(1),
-      Math.round(summary.perSecond.median).toLocaleString('en'),
-      Math.round(latency.median).toLocaleString('en'),
+      whole(summary.perSecond.median),
+      whole(latency.median),
+      isStream ? whole(summary.gapUs.median) : whole(summary.p99Us.median),
+      whole(summary.ttfbUs.median),
+      summary.drainMs === undefined ? '' : whole(summary.drainMs),
       summary.rssMiB === 0 ? '' : summary.rssMiB.toFixed(0),
     ].join(' | ')
   })
-  const latency = one.unit === 'chunk' ? 'added p50 µs' : 'p50 µs'
+  const [first, second] = isStream ? ['added p50 µs', 'gap p50 µs'] : ['p50 µs', 'p99 µs']
   return [
     `### ${one.name}: ${one.title}`,
     '',
-    `| arm | lane µs/${one.unit} | to nginx | all threads | ${one.unit}s/s | ${latency} | RSS MiB |`,
-    '|---|---|---|---|---|---|---|',
+    `| arm | lane µs/${one.unit} | to ${one.base} | all threads | ${one.unit}s/s | ${first} | ${second} | TTFB p50 µs | records after ms | RSS MiB |`,
+    '|---|---|---|---|---|---|---|---|---|---|',
     ...rows.map((row) => `| ${row} |`),
     '',
   ].join('\n')
+}
+
+function whole(value: number): string {
+  return Math.round(value).toLocaleString('en')
 }

@@ -7,7 +7,8 @@
  * second) it is open-loop: requests have intended start times, and latency counts from those. A
  * target with `events=` is a stream: each event's number and stamp are checked, so that lost,
  * merged or doubled events are seen, and the time from the stamp to here is the added latency.
- * Prints one JSON object.
+ * `LOAD_HEADERS` in the environment is more header lines, each with its CRLF. Prints one JSON object:
+ * what was counted after the first sixth of the time, and `all_done` and `all_events` of all of it.
  */
 #include "net.h"
 
@@ -32,7 +33,7 @@ static struct histogram latency, ttfb, added, gap;
 static struct connection *connections;
 static char *request;
 static size_t request_bytes;
-static uint64_t done, failed, events_seen, events_bad, bytes_seen, stop_ns, measure_ns;
+static uint64_t all_done, all_events, done, failed, events_seen, events_bad, bytes_seen, stop_ns, measure_ns;
 static long events_wanted, interval_us;
 static int epoll_fd, first_port, ports;
 
@@ -125,6 +126,7 @@ static void check_events(struct connection *c, const char *data, size_t length, 
     if (number == NULL) continue; /* [DONE] */
     uint64_t t = strtoull(number + 17, NULL, 10);
     if (strtol(number + 4, NULL, 10) != c->event++) events_bad++;
+    all_events++;
     if (now > measure_ns) {
       note(&added, now - t);
       if (c->last_ns) {
@@ -141,6 +143,7 @@ static void finish(int fd, uint64_t now) {
   struct connection *c = &connections[fd];
   c->busy = 0;
   if (events_wanted > 0 && c->event != events_wanted) events_bad++;
+  all_done++;
   if (c->started_ns < measure_ns) return;
   note(&latency, now - c->started_ns);
   done++;
@@ -203,12 +206,13 @@ int main(int argc, char **argv) {
   double rate = argc > 7 ? atof(argv[7]) : 0;
   events_wanted = number_of(argv[6], "events", 0);
   interval_us = number_of(argv[6], "interval_us", 20000);
-  request = malloc((size_t)body + 1024);
+  const char *headers = getenv("LOAD_HEADERS") ? getenv("LOAD_HEADERS") : "";
+  request = malloc((size_t)body + strlen(headers) + 1024);
   request_bytes = (size_t)sprintf(request,
                                   "POST %s HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer sk-bench\r\n"
                                   "content-type: application/json\r\nx-session-id: bench\r\n"
-                                  "content-length: %ld\r\n\r\n",
-                                  argv[6], body);
+                                  "%scontent-length: %ld\r\n\r\n",
+                                  argv[6], headers, body);
   memset(request + request_bytes, 'z', (size_t)body);
   static const char front[] = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"";
   static const char back[] = "\"}]}";
@@ -273,7 +277,9 @@ int main(int argc, char **argv) {
     }
   }
   double took = (double)(now_ns() - measure_ns) / 1e9;
-  printf("{\"seconds\":%.3f,\"done\":%llu,\"failed\":%llu,\"missed\":%llu,\"events\":%llu,"
+  printf("{\"all_done\":%llu,\"all_events\":%llu,", (unsigned long long)all_done,
+         (unsigned long long)all_events);
+  printf("\"seconds\":%.3f,\"done\":%llu,\"failed\":%llu,\"missed\":%llu,\"events\":%llu,"
          "\"events_bad\":%llu,\"bytes\":%llu,",
          took, (unsigned long long)done, (unsigned long long)failed, (unsigned long long)missed,
          (unsigned long long)events_seen, (unsigned long long)events_bad,
