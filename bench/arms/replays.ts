@@ -57,7 +57,7 @@ function rolltape(load: Load): Arm {
       const recorder = await served(flags, { records: noRecords, clean: () => undefined })
       await runLoad(recorder.port, 1, { ...load, connections: 16, seconds: RECORDED_SECONDS })
       await recorder.stop()
-      const replay = ['--replay-file', file, '--on-exhausted', 'loop', '--replay-partial']
+      const replay = ['--replay-file', file, '--on-exhausted', 'loop']
       const clean = (): void => rmSync(folder, { recursive: true, force: true })
       return { ...(await served(replay, { records: noRecords, clean })), replays: true }
     },
