@@ -95,7 +95,9 @@ export class Player {
   constructor(replay: LaneReplay, config: RolltapeConfig, counters: LaneCounters, lane: number) {
     this.#index = new ReplayIndex(replay.index)
     this.#claims = new Claims(replay.claims, this.#index.count, this.#index.sessions.length, lane)
-    this.#options = config
+    // Copied with each request, so it holds nothing else of the configuration.
+    const { match, sessionMatch, onExhausted, onUnusable, replayPartial } = config
+    this.#options = { match, sessionMatch, onExhausted, onUnusable, replayPartial }
     this.#ignore = replay.ignore
     this.#onAbort = config.onAbort
     this.#counters = counters
