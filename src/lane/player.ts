@@ -317,12 +317,15 @@ export class Player {
     return { asked, recorded }
   }
 
-  /** The answer asked for last goes last. */
+  /** The answer asked for last goes last, once there is so little room that the order counts. */
   #keep(key: number, answer: PlayedAnswer): void {
+    const known = this.#cache.get(key)
+    if (known === answer && this.#cachedBytes < ANSWERS_CACHED_BYTES_MAX / 2) return
     // Two who asked at once have both read it.
-    this.#cachedBytes += answer.body.byteLength - (this.#cache.get(key)?.body.byteLength ?? 0)
-    this.#cache.delete(key)
+    this.#cachedBytes += answer.body.byteLength - (known?.body.byteLength ?? 0)
+    if (known !== undefined) this.#cache.delete(key)
     this.#cache.set(key, answer)
+    if (this.#cachedBytes <= ANSWERS_CACHED_BYTES_MAX) return
     for (const [oldest, old] of this.#cache) {
       if (this.#cachedBytes <= ANSWERS_CACHED_BYTES_MAX) break
       this.#cache.delete(oldest)
