@@ -55,15 +55,19 @@ const BYTE_UNIT: Readonly<Record<string, number>> = {
   gib: 2 ** 30,
 }
 
-/** Any text but the empty one. */
+/** The longest path that Linux takes; nothing else that is given as text needs more. */
+const TEXT_CHARS_MAX = 4_096
+
+/** Any text but the empty one, of at most 4,096 characters and without a NUL, which ends paths. */
 export function text(placeholder: string, example: string): Kind<string> {
   return {
     placeholder: `<${placeholder}>`,
-    expected: 'a text of at least one character',
+    expected: 'a text of 1 to 4096 characters without a NUL',
     example,
     repeatable: false,
     parse(value) {
-      if (typeof value !== 'string' || value === '') throw new Refusal()
+      if (typeof value !== 'string' || value === '' || value.includes('\0')) throw new Refusal()
+      if (value.length > TEXT_CHARS_MAX) throw new Refusal()
       return value
     },
   }

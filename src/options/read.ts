@@ -77,7 +77,12 @@ export function readOptions(sources: OptionSources): ReadOptions {
 
 function configFileOf(sources: OptionSources): string | undefined {
   const file = sources.flags?.['configFile'] ?? sources.options?.['configFile']
-  return typeof file === 'string' ? file : undefined
+  try {
+    return definitionOf('configFile').kind.parse(file, {}) as string
+  } catch {
+    // What is no path is refused by name, with the other options.
+    return undefined
+  }
 }
 
 function defaultOf(key: OptionKey, environment: Environment): unknown {

@@ -86,7 +86,10 @@ t.test('an ill-typed value is refused with key, value, range and example', async
       "--port: '65536' is not a whole number from 0 to 65535; for example 8080",
     ),
     bad({ port: '8o8o' }, "--port: '8o8o' is not a whole number from 0 to 65535; for example 8080"),
-    bad({ host: '' }, "--host: '' is not a text of at least one character; for example 127.0.0.1"),
+    bad(
+      { host: '' },
+      "--host: '' is not a text of 1 to 4096 characters without a NUL; for example 127.0.0.1",
+    ),
     bad({ drainTimeout: '-1' }, `--drain-timeout: '-1' ${duration} 30s`),
     bad({ drainTimeout: '25000h' }, `--drain-timeout: '25000h' ${duration} 30s`),
     bad({ drainTimeout: '3 parsecs' }, `--drain-timeout: '3 parsecs' ${duration} 30s`),
