@@ -288,6 +288,12 @@ export const WATCH_LINGER_MS = 60_000
 /** What open control calls get to end by themselves once rolltape has closed. */
 export const CONTROL_CLOSE_MS_MAX = 1_000
 
+/**
+ * Characters of a status message. It travels in trailers, six bytes to a character at worst, and a
+ * client takes 16 KiB of those; more would cost it the connection.
+ */
+export const CONTROL_DETAILS_CHARS_MAX = 1_500
+
 /** Largest message the control API takes: a request to be explained, with its body. */
 export const CONTROL_MESSAGE_BYTES_MAX = 64 * MiB
 
@@ -364,3 +370,6 @@ export const PROCESSES_WATCHED_MAX = 1024
 
 /** How often they are looked at. */
 export const PROCESS_LOOK_MS = 100
+
+/** The longest path that Linux takes; nothing else that is given as text needs more. */
+export const PATH_CHARS_MAX = 4_096

@@ -3,6 +3,7 @@ import { RolltapeError, errorText } from '../errors.ts'
 import { checkId } from '../lane/session.ts'
 import {
   DRAIN_MS_MAX,
+  PATH_CHARS_MAX,
   PAUSE_MODEL_BYTES_MAX,
   POLICY_VERSION_BYTES_MAX,
   PAGE_ENTRIES_DEFAULT,
@@ -171,6 +172,9 @@ export function policyVersionOf(given: string): string {
  */
 export function fileOf(given: string): string {
   if (given === '') throw bad('file is empty; say which')
+  if (given.length > PATH_CHARS_MAX || given.includes('\0')) {
+    throw bad(`file has ${given.length} characters; a path has at most 4096 and no NUL`)
+  }
   return given
 }
 

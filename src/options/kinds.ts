@@ -5,6 +5,7 @@
  * A kind's `parse` throws `Refusal` and knows nothing of where the value came from;
  * `options/read.ts` puts the key, the value and the example around it.
  */
+import { PATH_CHARS_MAX } from '../limits.ts'
 import { parsePace, type Pace } from '../replay/pace.ts'
 import { RESPONDER_URL } from '../responder/address.ts'
 import { Secret, type Environment } from './secret.ts'
@@ -55,9 +56,6 @@ const BYTE_UNIT: Readonly<Record<string, number>> = {
   gib: 2 ** 30,
 }
 
-/** The longest path that Linux takes; nothing else that is given as text needs more. */
-const TEXT_CHARS_MAX = 4_096
-
 /** Any text but the empty one, of at most 4,096 characters and without a NUL, which ends paths. */
 export function text(placeholder: string, example: string): Kind<string> {
   return {
@@ -67,7 +65,7 @@ export function text(placeholder: string, example: string): Kind<string> {
     repeatable: false,
     parse(value) {
       if (typeof value !== 'string' || value === '' || value.includes('\0')) throw new Refusal()
-      if (value.length > TEXT_CHARS_MAX) throw new Refusal()
+      if (value.length > PATH_CHARS_MAX) throw new Refusal()
       return value
     },
   }

@@ -79,6 +79,11 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
   const found = statSync(file, { throwIfNoEntry: false })
   if (found === undefined) throw missing(file)
   const isTape = found.isDirectory()
+  if (!isTape && !found.isFile()) {
+    throw new RolltapeError('bad_argument', `${file} is neither a file nor a folder`, {
+      hint: 'a device or a pipe may have no end; give a .jsonl of records, or a tape folder',
+    })
+  }
   const folder = isTape ? file : folderBeside(file)
   const segments = folder === undefined ? [] : new TapeFolder(folder).written()
   if (isTape && segments.length === 0) {

@@ -6,28 +6,13 @@ import { OPTION_KEYS, names } from '../../src/options/definitions.ts'
 
 const FOLDER = t.testdir({ 'secret.txt': 'hunter2-of-some-file\n' })
 const NASTY: readonly unknown[] = [
-  ...['', ' ', '\0', '-1', '0', '1e999', 'NaN', '0x10', '١٢', '99999999999999999999', '--', 'true'],
-  ...['../../../../etc/passwd', `${FOLDER}/secret.txt`, FOLDER, '/dev/null', 'file:///etc/passwd'],
-  ...['🦊'.repeat(10), '\u202e\ufeff', 'a=b=c', ',', 'x'.repeat(1 << 20), 'http://', 'env:NO_SUCH'],
-  ...['http://user:pass@host/v1', 'ftp://h', 'unix:', '[::1', '%ZZ', '$(id)', '`id`', '; rm x'],
-  ...[
-    0,
-    -1,
-    1.5,
-    Number.NaN,
-    Infinity,
-    2 ** 53,
-    true,
-    false,
-    [],
-    {},
-    [[]],
-    [null],
-    null,
-    ['a', 'b'],
-  ],
-  ...[{ a: { b: 'c' } }, { '': '' }, { __proto__: { polluted: true } }, new Date(0), () => 1],
-]
+  ['', ' ', '\0', '-1', '0', '1e999', 'NaN', '0x10', '١٢', '99999999999999999999', '--', 'true'],
+  ['../../../../etc/passwd', `${FOLDER}/secret.txt`, FOLDER, '/dev/null', 'file:///etc/passwd'],
+  ['🦊'.repeat(10), '\u202e\ufeff', 'a=b=c', ',', 'x'.repeat(1 << 20), 'http://', 'env:NO_SUCH'],
+  ['http://user:pass@host/v1', 'ftp://h', 'unix:', '[::1', '%ZZ', '$(id)', '`id`', '; rm x'],
+  [0, -1, 1.5, Number.NaN, Infinity, 2 ** 53, true, false, [], {}, [[]], [null], null, ['a', 'b']],
+  [{ a: { b: 'c' } }, { '': '' }, { __proto__: { polluted: true } }, new Date(0), () => 1],
+].flat()
 
 /** Everything a user reads of what went wrong. */
 function told(error: RolltapeError): string {

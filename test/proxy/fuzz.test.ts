@@ -30,12 +30,12 @@ const SOUND = [
   'POST http://other/v1/a HTTP/1.1\r\nHost: y\r\nContent-Length: 1\r\n\r\nz',
 ]
 const PIECES = [
-  ...['\r\n', '\r', '\n', '\0', ' ', '\t', ':', ',', ';', '0', '\r\n\r\n', '\xff', '%00', '..'],
-  ...['Content-Length: 5\r\n', 'Transfer-Encoding: chunked\r\n', 'Transfer-Encoding: gzip\r\n'],
-  ...['x-session-id: \xc3\xa9\r\n', 'x-session-id: \r\n', 'x-rolltape-tags: a=b,=,c\r\n'],
-  ...['x-rolltape-pace: x\r\n', 'Connection: content-length\r\n', 'Host: z\r\n', 'FFFFFFFF\r\n'],
-  ...['/runs/a/sessions/%zz/', 'HTTP/1.1', 'x'.repeat(5_000), '\u007f', 'Cookie: a\r\n'],
-]
+  ['\r\n', '\r', '\n', '\0', ' ', '\t', ':', ',', ';', '0', '\r\n\r\n', '\xff', '%00', '..'],
+  ['Content-Length: 5\r\n', 'Transfer-Encoding: chunked\r\n', 'Transfer-Encoding: gzip\r\n'],
+  ['x-session-id: \xc3\xa9\r\n', 'x-session-id: \r\n', 'x-rolltape-tags: a=b,=,c\r\n'],
+  ['x-rolltape-pace: x\r\n', 'Connection: content-length\r\n', 'Host: z\r\n', 'FFFFFFFF\r\n'],
+  ['/runs/a/sessions/%zz/', 'HTTP/1.1', 'x'.repeat(5_000), '\u007f', 'Cookie: a\r\n'],
+].flat()
 
 const random = seeded(SEED)
 const below = (max: number): number => Math.floor(random() * max)
@@ -69,7 +69,7 @@ async function sent(port: number, text: string): Promise<string> {
   const cut = below(bytes.length + 1)
   socket.write(bytes.subarray(0, cut))
   socket.end(bytes.subarray(cut))
-  const closed = once(socket, 'close')
+  const closed = new Promise((resolve) => socket.once('close', resolve))
   const timer = setTimeout(() => socket.destroy(new Error('no end')), ANSWER_MS_MAX)
   await closed
   clearTimeout(timer)
