@@ -80,7 +80,8 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
   if (found === undefined) throw missing(file)
   const isTape = found.isDirectory()
   const folder = isTape ? file : folderBeside(file)
-  const segments = folder === undefined ? [] : new TapeFolder(folder).written()
+  const tape = folder === undefined ? undefined : new TapeFolder(folder)
+  const segments = tape?.written() ?? []
   if (isTape && segments.length === 0) {
     throw new RolltapeError('not_found', `there is no tape in the folder ${file}`, {
       hint: 'give a .jsonl of records, or a tape folder such as runs/a.tape',
@@ -89,7 +90,7 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
   const files = isTape ? [] : partsUpTo(file)
   const states = files.map(fileState)
   const sizes = isTape
-    ? segments.map(({ name }) => statSync(join(file, name)).size)
+    ? segments.map(({ name }) => tape?.sizeOf(name) ?? 0)
     : states.map(({ size }) => size)
   const progress = new ProgressSum(sizes, options.onProgress)
   const pool = new IndexPool(progress.total)

@@ -10,7 +10,7 @@ import type { Disk } from './disk.ts'
 import { realDisk } from './disk.ts'
 import type { TapedExchange, TapePosition } from './exchange.ts'
 import { KIND, segmentName } from './format.ts'
-import { isBlankSegment, SegmentFile, TapeFolder } from './reader.ts'
+import { SegmentFile, TapeFolder } from './reader.ts'
 
 /** Bytes of a segment that no sound frame covers. */
 export interface DamagedStretch {
@@ -33,7 +33,7 @@ export interface TapeFrames {
   readonly torn: readonly DamagedStretch[]
   /** Names of segments that are not there, though later ones of their lane are. */
   readonly missing: readonly string[]
-  /** Segment files that are no tape, each with the reason. */
+  /** Segment files that are no tape, or sealed in a form that is damaged, each with the reason. */
   readonly unreadable: readonly string[]
 }
 
@@ -48,8 +48,9 @@ export function* readFrames(
   folder: string,
   disk: Disk = realDisk,
 ): Generator<[doneBytes: number, totalBytes: number], TapeFrames> {
-  const segments = new TapeFolder(folder, disk).segments()
-  const sizes = segments.map(({ name }) => disk.sizeSync(`${folder}/${name}`))
+  const tape = new TapeFolder(folder, disk)
+  const segments = tape.segments()
+  const sizes = segments.map(({ name }) => tape.sizeOf(name))
   const bytes = sizes.reduce((sum, size) => sum + size, 0)
   const last = new Map<number, TapePosition>()
   const open = new Set<number>()
@@ -58,11 +59,13 @@ export function* readFrames(
   const unreadable: string[] = []
   let frames = 0
   let done = 0
-  for (const [i, { name }] of segments.entries()) {
+  for (const [i, segment] of segments.entries()) {
+    const { name } = segment
     const size = sizes[i] ?? 0
-    const isBlank = isBlankSegment(`${folder}/${name}`, disk)
+    const isBlank = tape.isBlank(segment)
     if (isBlank) torn.push({ segment: name, offset: 0, bytes: size })
     const file = isBlank ? undefined : openSegment(folder, name, disk, unreadable)
+    if (file?.trouble !== undefined) unreadable.push(file.trouble)
     for (let from = file?.firstFrame ?? size; file !== undefined;) {
       let left = FRAMES_PER_STEP
       const report = file.walk(

@@ -31,6 +31,14 @@ export interface Disk {
   fdatasyncSync(fd: number): void
   closeSync(fd: number): void
   sizeSync(path: string): number
+  /** An open file: its bytes, when it was last written, and whether a name still leads to it. */
+  statSync(fd: number): {
+    readonly bytes: number
+    readonly writtenMs: number
+    readonly isNamed: boolean
+  }
+  /** Says when an open file was last written. */
+  setWrittenSync(fd: number, writtenMs: number): void
   listSync(folder: string): string[]
   makeFolderSync(folder: string): void
   readFileSync(path: string): Buffer
@@ -38,6 +46,7 @@ export interface Disk {
   replaceFileSync(path: string, bytes: Buffer | string): void
   /** Gives a file another name; who has it open writes on to it. */
   renameSync(from: string, to: string): void
+  syncFolderSync(folder: string): void
   removeSync(path: string): void
 }
 
@@ -60,6 +69,11 @@ export const realDisk: Disk = {
   fdatasyncSync: (fd) => fs.fdatasyncSync(fd),
   closeSync: (fd) => fs.closeSync(fd),
   sizeSync: (path) => fs.statSync(path).size,
+  statSync: (fd) => {
+    const { size, mtimeMs, nlink } = fs.fstatSync(fd)
+    return { bytes: size, writtenMs: mtimeMs, isNamed: nlink > 0 }
+  },
+  setWrittenSync: (fd, writtenMs) => fs.futimesSync(fd, writtenMs / 1_000, writtenMs / 1_000),
   listSync: (folder) => fs.readdirSync(folder),
   makeFolderSync: (folder) => void fs.mkdirSync(folder, { recursive: true, mode: 0o700 }),
   readFileSync: (path) => fs.readFileSync(path),
@@ -69,5 +83,13 @@ export const realDisk: Disk = {
     fs.renameSync(beside, path)
   },
   renameSync: (from, to) => fs.renameSync(from, to),
+  syncFolderSync: (folder) => {
+    const fd = fs.openSync(folder, 'r')
+    try {
+      fs.fsyncSync(fd)
+    } finally {
+      fs.closeSync(fd)
+    }
+  },
   removeSync: (path) => fs.rmSync(path, { force: true }),
 }
