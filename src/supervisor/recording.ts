@@ -8,6 +8,7 @@ import { Worker } from 'node:worker_threads'
 import { RolltapeError, errorText } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
 import { DeriveQueue } from '../lane/derive-queue.ts'
+import type { TapeRetain } from '../options/retention.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
 import { takeLock } from '../tape/lock.ts'
@@ -29,6 +30,7 @@ import type { AppenderClose, AppenderState } from './appender-thread.ts'
 import { progressLog } from './log.ts'
 import { RecordedTrajectories } from './recorded-trajectories.ts'
 import { SharedTables, makeSharedMemory } from './shared.ts'
+import { TapeKeeping } from './tape-keeping.ts'
 import { TurnsFile } from './turns.ts'
 import type { WatchBatch } from './watched.ts'
 
@@ -57,6 +59,8 @@ export interface RecordingOptions {
   /** What is answered is on the disk itself (durability `synced`). */
   readonly synced: boolean
   readonly log: LaneLog
+  /** What becomes of finished segments. Default: they stay as they are. */
+  readonly keep?: { readonly seals: boolean; readonly retain: TapeRetain }
   readonly onTrouble: (message: string) => void
   /** Takes what watchers are told of records. */
   readonly onWatched?: (batch: WatchBatch) => void
@@ -118,6 +122,7 @@ export class Recording {
   #left: string | null = null
   readonly #nextSegments: Map<number, number>
   #recovering: Promise<void> = Promise.resolve()
+  readonly #keeping: TapeKeeping
 
   private constructor(opened: Opened, options: RecordingOptions, unlock: () => void) {
     this.folder = opened.folder
@@ -135,6 +140,14 @@ export class Recording {
     this.#turns.save()
     this.#timer = setInterval(() => this.#turns.save(), TURNS_MS)
     this.#timer.unref()
+    this.#keeping = new TapeKeeping({
+      ...(options.keep ?? { seals: false, retain: { kind: 'keep' } }),
+      folder: this.folder,
+      derived: (durable) => this.#appender.derived(durable),
+      finishedBefore: () => this.#nextSegments,
+      log: options.log,
+      onTrouble: options.onTrouble,
+    })
   }
 
   /**
@@ -265,6 +278,7 @@ export class Recording {
   async close(): Promise<AppenderClose> {
     clearInterval(this.#timer)
     try {
+      await this.#keeping.close()
       await this.trajectories.close()
       await this.#recovering
       const { lines, trouble } = await this.#appender.close()

@@ -66,6 +66,7 @@ export class Recordings {
       workers: config.recordWorkers,
       synced: config.durability === 'synced',
       log,
+      keep: { seals: config.tapeCompress === 'zstd', retain: config.tapeRetain },
       onTrouble: (message) => {
         this.lastTrouble = message
         log.error({}, message)

@@ -10,6 +10,7 @@ import type { Disk } from './disk.ts'
 import { realDisk } from './disk.ts'
 import type { TapedExchange, TapePosition } from './exchange.ts'
 import { KIND, segmentName } from './format.ts'
+import { LetGo } from './let-go.ts'
 import { SegmentFile, TapeFolder } from './reader.ts'
 
 /** Bytes of a segment that no sound frame covers. */
@@ -31,6 +32,8 @@ export interface TapeFrames {
   readonly damaged: readonly DamagedStretch[]
   /** Ends of segments that were being written when the process or the machine died. */
   readonly torn: readonly DamagedStretch[]
+  /** Those that were let go by their recorder; no damage. */
+  readonly letGo: LetGo
   /** Names of segments that are not there, though later ones of their lane are. */
   readonly missing: readonly string[]
   /** Segment files that are no tape, or sealed in a form that is damaged, each with the reason. */
@@ -90,7 +93,8 @@ export function* readFrames(
     file?.close()
     done += size
   }
-  const missing = missingOf(segments)
+  const letGo = new LetGo(folder, disk)
+  const missing = missingOf(segments).filter((name) => !letGo.has(name))
   return {
     segments: segments.length,
     bytes,
@@ -99,6 +103,7 @@ export function* readFrames(
     open,
     damaged,
     torn,
+    letGo,
     missing,
     unreadable,
   }
@@ -121,7 +126,12 @@ export function placeOf({ segment, offset, bytes }: DamagedStretch): string {
 /** An exchange that was gathered, or why it cannot be. */
 export type Gathered =
   | { readonly seq: number; readonly exchange: TapedExchange }
-  | { readonly seq: number; readonly why: string }
+  | {
+      readonly seq: number
+      readonly why: string
+      /** It is no damage: part of its tape was let go. */
+      readonly isLetGo: boolean
+    }
 
 /** Gathers exchanges by the places of their last frames, in the order of their numbers. */
 export function* gatherAll(
@@ -145,7 +155,7 @@ function gather(tape: TapeFolder, seq: number, position: TapePosition): Gathered
     return { seq, exchange: tape.exchange(position) }
   } catch (error) {
     if (!(error instanceof RolltapeError)) throw error
-    return { seq, why: error.message }
+    return { seq, why: error.message, isLetGo: error.code === 'tape_let_go' }
   }
 }
 

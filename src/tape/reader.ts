@@ -27,6 +27,7 @@ import {
   segmentName,
 } from './format.ts'
 import type { FrameHeader, SegmentHeader } from './format.ts'
+import { LetGo } from './let-go.ts'
 import { FrameCache, openIfThere, openSegmentBytes } from './segment-bytes.ts'
 import type { SegmentBytes } from './segment-bytes.ts'
 
@@ -265,7 +266,7 @@ export class TapeFolder {
       return known
     }
     this.#closeGone()
-    const file = new SegmentFile(this.folder, name, this.#disk, 'gather', this.#cache)
+    const file = this.#openSegment(name)
     this.#open.set(name, file)
     if (this.#open.size > OPEN_SEGMENTS_MAX) {
       const [oldest] = this.#open.keys()
@@ -280,7 +281,8 @@ export class TapeFolder {
   /**
    * Gathers the exchange whose last frame stands at `position`. A piece of the answer whose payload
    * is damaged becomes a gap.
-   * @throws RolltapeError `tape_corrupt` when any other frame of it is missing or damaged.
+   * @throws RolltapeError `tape_corrupt` when any other frame of it is missing or damaged,
+   *   `tape_let_go` when one was let go by its recorder.
    */
   exchange(position: TapePosition): TapedExchange {
     const lane = parseSegmentName(position.segment)?.lane
@@ -305,6 +307,17 @@ export class TapeFolder {
       }
       segment = segmentName(lane, frame.previousSegment)
       offset = frame.previousOffset
+    }
+  }
+
+  #openSegment(name: string): SegmentFile {
+    try {
+      return new SegmentFile(this.folder, name, this.#disk, 'gather', this.#cache)
+    } catch (error) {
+      const isMissing = error instanceof RolltapeError && error.code === 'not_found'
+      if (!isMissing || !new LetGo(this.folder, this.#disk).has(name)) throw error
+      const message = `${this.folder}/${name} was let go (tape_retain)`
+      throw new RolltapeError('tape_let_go', message, { hint: 'the record has what is left of it' })
     }
   }
 

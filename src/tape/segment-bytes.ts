@@ -73,7 +73,7 @@ export function openSegmentBytes(
   const sealed = openIfThere(`${path}${SEALED_SUFFIX}`, disk)
   if (sealed !== undefined) return new SealedBytes(sealed, `${path}${SEALED_SUFFIX}`, disk, cache)
   throw new RolltapeError('not_found', `${path}: the segment is not there`, {
-    hint: 'it may have been let go (tape_retain), or not been copied with the rest',
+    hint: 'it was moved, or not copied with the rest',
   })
 }
 

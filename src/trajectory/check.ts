@@ -30,16 +30,24 @@ export class RecordCheck implements RecordsSeen {
   readonly seqs = new SeqSet()
   readonly doubled: number[] = []
   readonly digests = new Map<number, string>()
+  /** Numbers whose record names a segment that was let go. */
+  readonly letGo = new SeqSet()
+  readonly #isLetGo: (segment: string) => boolean
+
+  constructor(isLetGo: (segment: string) => boolean) {
+    this.#isLetGo = isLetGo
+  }
 
   /** Takes one record. */
   add(record: StoredRecord): void {
     this.count++
-    const { seq, sha256 } = record
+    const { seq, sha256, tape } = record
     if (typeof seq !== 'number') {
       this.unnumbered++
       return
     }
     if (!this.seqs.add(seq)) this.doubled.push(seq)
+    if (tape !== undefined && this.#isLetGo(tape.segment)) this.letGo.add(seq)
     if (typeof sha256?.request === 'string') {
       this.digests.set(seq, sha256.request.slice(0, DIGEST_CHARS))
     }
