@@ -3,12 +3,13 @@
  * by an older rolltape. The tape is only read.
  */
 import { existsSync } from 'node:fs'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { RolltapeError } from '../errors.ts'
 import { damageOf, gatherAll, placeOf as stretchText } from '../tape/check.ts'
 import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { lineOf } from '../trajectory/check.ts'
+import type { RecordRequests } from '../trajectory/derive.ts'
 import { openOutput, outputPlace, type Output } from './output.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { tapeFolderOf } from './source.ts'
@@ -19,6 +20,7 @@ interface DeriveFlags {
   readonly out: string
   readonly force?: boolean
   readonly partial?: boolean
+  readonly recordRequests: RecordRequests
 }
 
 const HELP = `
@@ -39,6 +41,11 @@ export function deriveCommand(terminal: Terminal, finish: (code: number) => void
     .requiredOption('--out <file>', 'where the records go; `-` is stdout')
     .option('--force', 'replace the file if it is there; of a tape that is whole')
     .option('--partial', 'with --force: replace it with what a damaged tape still holds')
+    .addOption(
+      new Option('--record-requests <full|ref>', 'whether requests stand in the records')
+        .choices(['full', 'ref'])
+        .default('full'),
+    )
     .addHelpText('after', HELP)
     .action(async (path: string, flags: DeriveFlags) => finish(await derive(path, flags, terminal)))
 }
@@ -55,7 +62,7 @@ async function derive(path: string, flags: DeriveFlags, terminal: Terminal): Pro
   const out = await openOutput(place, terminal)
   try {
     const { damage, letGo } = await withProgress(terminal, (told) =>
-      run(folder, held, out, terminal, told),
+      run({ folder, held, requests: flags.recordRequests }, out, terminal, told),
     )
     if (damage === 0 && (letGo === 0 || !place.isThere)) {
       await out.keep()
@@ -75,10 +82,16 @@ async function derive(path: string, flags: DeriveFlags, terminal: Terminal): Pro
   }
 }
 
+interface DeriveOrder {
+  readonly folder: string
+  /** Why somebody may be recording; undefined when nobody is. */
+  readonly held: string | undefined
+  readonly requests: RecordRequests
+}
+
 /** Writes all lines; what could not be, for damage or because its tape was let go. */
 async function run(
-  folder: string,
-  held: string | undefined,
+  { folder, held, requests }: DeriveOrder,
   out: Output,
   { stopping }: Terminal,
   { onProgress, onTrouble }: ReadingTold,
@@ -107,7 +120,7 @@ async function run(
       onTrouble(one.why)
       continue
     }
-    await out.write(lineOf(one.exchange))
+    await out.write(lineOf(one.exchange, requests))
     onProgress(++made, wanted.size)
     await breathe(stopping)
   }

@@ -92,6 +92,7 @@ export class Recorder {
       folder: recording.folder,
       appender: recording.appender,
       workers: config.recordWorkers,
+      requests: config.recordRequests,
       log,
       onDropped: (hints) => counters.add('hintsDropped', hints),
       onVerified: ({ same, different, alone }) => {

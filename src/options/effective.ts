@@ -84,6 +84,7 @@ const SHOWN: { readonly [K in OptionKey]: (config: RolltapeConfig) => PlainValue
   onTapeFailure: ({ onTapeFailure }) => onTapeFailure,
   commitTimeout: ({ commitTimeoutMs }) => duration(commitTimeoutMs),
   segmentBytes: ({ segmentBytes }) => segmentBytes,
+  recordRequests: ({ recordRequests }) => recordRequests,
   tapeCompress: ({ tapeCompress }) => tapeCompress,
   tapeRetain: ({ tapeRetain }) => formatRetain(tapeRetain),
   tag: ({ tags }) => (Object.keys(tags).length === 0 ? null : { ...tags }),

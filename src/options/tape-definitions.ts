@@ -12,6 +12,13 @@ export const TAPE_OPTIONS = {
     help: 'size at which a tape segment is closed and the next one begun',
     why: 'smaller ones are sealed and shipped sooner, larger ones make fewer files',
   },
+  recordRequests: {
+    kind: choice(['full', 'ref'], 'full'),
+    default: 'full',
+    group: 'recording',
+    help: 'whether requests stand in the records (full), or on the tape alone (ref)',
+    why: 'agents send their whole history each turn: ref keeps it out of the .jsonl',
+  },
   tapeCompress: {
     kind: choice(['zstd', 'off'], 'zstd'),
     default: 'zstd',

@@ -1,4 +1,5 @@
 /** The options of the tape's files as a caller gives them, and as they are once checked. */
+import { RolltapeError } from '../errors.ts'
 import type { BytesOption } from '../options.ts'
 import type { OptionValues } from './definitions.ts'
 import type { TapeRetain } from './retention.ts'
@@ -7,6 +8,8 @@ import type { TapeRetain } from './retention.ts'
 export interface TapeFace {
   /** Size at which a segment is closed, from 64 KiB. Default 256 MiB. */
   readonly segmentBytes?: BytesOption
+  /** Whether requests stand in the records, or on the tape alone. Default `full`. */
+  readonly recordRequests?: 'full' | 'ref'
   /** How segments are packed once all their exchanges have records. Default `zstd`. */
   readonly tapeCompress?: 'zstd' | 'off'
   /** `keep` (default), `until-derived`, a size (`100GiB`) or an age (`7d`). */
@@ -16,11 +19,23 @@ export interface TapeFace {
 /** Part of a configuration. */
 export interface TapeConfig {
   readonly segmentBytes: number
+  readonly recordRequests: 'full' | 'ref'
   readonly tapeCompress: 'zstd' | 'off'
   readonly tapeRetain: TapeRetain
 }
 
-/** The tape's part of a configuration. */
-export function tapeConfigOf({ segmentBytes, tapeCompress, tapeRetain }: OptionValues): TapeConfig {
-  return { segmentBytes, tapeCompress, tapeRetain }
+/**
+ * The tape's part of a configuration.
+ * @throws RolltapeError `bad_option` where requests would be nowhere.
+ */
+export function tapeConfigOf(values: OptionValues): TapeConfig {
+  const { segmentBytes, recordRequests, tapeCompress, tapeRetain } = values
+  if (recordRequests === 'ref' && tapeRetain.kind === 'until_derived') {
+    throw new RolltapeError(
+      'bad_option',
+      'record_requests ref leaves requests on the tape alone, and tape_retain until-derived removes it',
+      { hint: 'give one of the two, or an age or a size as --tape-retain' },
+    )
+  }
+  return { segmentBytes, recordRequests, tapeCompress, tapeRetain }
 }

@@ -12,7 +12,7 @@ import { RolltapeError } from '../errors.ts'
 import { INDEX_STRETCH_BYTES, SIDECAR_WORTH_BYTES, SOURCE_READS_MAX } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { TapeFolder } from '../tape/reader.ts'
-import { partsUpTo } from '../trajectory/parts.ts'
+import { partsUpTo, tapeFolderBeside } from '../trajectory/parts.ts'
 import type { IgnoreRules } from './canonical.ts'
 import { IndexPool } from './index-pool.ts'
 import type { IndexPart } from './index-join.ts'
@@ -286,9 +286,9 @@ class ProgressSum {
   }
 }
 
-/** The tape folder beside a file of records: `runs/a.jsonl`, `runs/a.000001.jsonl` → `runs/a.tape`. */
+/** The tape folder beside a file of records, if it is there. */
 function folderBeside(file: string): string | undefined {
-  const folder = `${file.replace(/(?:\.\d{6})?\.jsonl$/, '')}.tape`
+  const folder = tapeFolderBeside(file)
   const found = statSync(folder, { throwIfNoEntry: false })
   return found?.isDirectory() === true ? folder : undefined
 }

@@ -64,6 +64,7 @@ export class Recordings {
     const recording = await Recording.open({
       file,
       workers: config.recordWorkers,
+      requests: config.recordRequests,
       synced: config.durability === 'synced',
       log,
       keep: { seals: config.tapeCompress === 'zstd', retain: config.tapeRetain },

@@ -4,7 +4,9 @@
  */
 import { hash } from 'node:crypto'
 import type { TapedExchange } from '../tape/exchange.ts'
+import { ANSWER_LIMITS } from './answer.ts'
 import { deriveRecord } from './derive.ts'
+import type { RecordRequests } from './derive.ts'
 import type { StoredRecord } from './jsonl.ts'
 import { SeqSet } from './seq-set.ts'
 
@@ -62,6 +64,7 @@ export class RecordCheck implements RecordsSeen {
 }
 
 /** The line of an exchange as derive makes it now, with its line break. */
-export function lineOf(exchange: TapedExchange): Buffer {
-  return Buffer.concat([deriveRecord(exchange).line, Buffer.from('\n')])
+export function lineOf(exchange: TapedExchange, requests: RecordRequests): Buffer {
+  const { line } = deriveRecord(exchange, ANSWER_LIMITS, undefined, requests)
+  return Buffer.concat([line, Buffer.from('\n')])
 }

@@ -69,6 +69,7 @@ t.test('R32: with an upstream alone, everything else is a default', async (t) =>
     onTapeFailure: 'refuse',
     commitTimeoutMs: 30_000,
     segmentBytes: 268_435_456,
+    recordRequests: 'full',
     tapeCompress: 'zstd',
     tapeRetain: { kind: 'keep' },
     tags: {},
