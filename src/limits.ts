@@ -57,6 +57,9 @@ export const SEALED_FRAME_BYTES = 8 * MiB
 /** Unpacked frames that a reader of a tape keeps at hand: 4 × 8 MiB a thread. */
 export const SEALED_FRAMES_KEPT_MAX = 4
 
+/** How often the free space of the recording's disk is looked at. */
+export const SPACE_LOOK_MS = 1_000
+
 /** How often finished segments are looked for, to be sealed or let go. */
 export const KEEP_LOOK_MS = 2_000
 

@@ -85,6 +85,8 @@ const SHOWN: { readonly [K in OptionKey]: (config: RolltapeConfig) => PlainValue
   commitTimeout: ({ commitTimeoutMs }) => duration(commitTimeoutMs),
   segmentBytes: ({ segmentBytes }) => segmentBytes,
   recordRequests: ({ recordRequests }) => recordRequests,
+  minFreeBytes: ({ minFreeBytes }) => minFreeBytes,
+  takeOver: ({ takeOver }) => takeOver,
   tapeCompress: ({ tapeCompress }) => tapeCompress,
   tapeRetain: ({ tapeRetain }) => formatRetain(tapeRetain),
   tag: ({ tags }) => (Object.keys(tags).length === 0 ? null : { ...tags }),

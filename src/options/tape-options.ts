@@ -10,6 +10,10 @@ export interface TapeFace {
   readonly segmentBytes?: BytesOption
   /** Whether requests stand in the records, or on the tape alone. Default `full`. */
   readonly recordRequests?: 'full' | 'ref'
+  /** Free space under which new exchanges are treated as `onTapeFailure` says. Default 256 MiB. */
+  readonly minFreeBytes?: BytesOption
+  /** Take a lock that cannot be proven to be left behind. Default false. */
+  readonly takeOver?: boolean
   /** How segments are packed once all their exchanges have records. Default `zstd`. */
   readonly tapeCompress?: 'zstd' | 'off'
   /** `keep` (default), `until-derived`, a size (`100GiB`) or an age (`7d`). */
@@ -20,6 +24,9 @@ export interface TapeFace {
 export interface TapeConfig {
   readonly segmentBytes: number
   readonly recordRequests: 'full' | 'ref'
+  /** 0 is no bound. */
+  readonly minFreeBytes: number
+  readonly takeOver: boolean
   readonly tapeCompress: 'zstd' | 'off'
   readonly tapeRetain: TapeRetain
 }
@@ -29,7 +36,7 @@ export interface TapeConfig {
  * @throws RolltapeError `bad_option` where requests would be nowhere.
  */
 export function tapeConfigOf(values: OptionValues): TapeConfig {
-  const { segmentBytes, recordRequests, tapeCompress, tapeRetain } = values
+  const { recordRequests, tapeRetain } = values
   if (recordRequests === 'ref' && tapeRetain.kind === 'until_derived') {
     throw new RolltapeError(
       'bad_option',
@@ -37,5 +44,6 @@ export function tapeConfigOf(values: OptionValues): TapeConfig {
       { hint: 'give one of the two, or an age or a size as --tape-retain' },
     )
   }
-  return { segmentBytes, recordRequests, tapeCompress, tapeRetain }
+  const { segmentBytes, minFreeBytes, takeOver, tapeCompress } = values
+  return { segmentBytes, recordRequests, minFreeBytes, takeOver, tapeCompress, tapeRetain }
 }

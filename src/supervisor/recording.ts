@@ -25,6 +25,7 @@ import { SeqSet } from '../trajectory/seq-set.ts'
 import { AppenderThread } from './appender-thread.ts'
 import type { AppenderClose, AppenderState } from './appender-thread.ts'
 import { progressLog } from './log.ts'
+import { FreeSpace } from './free-space.ts'
 import { derivePending, inspectAside } from './left-behind.ts'
 import { RecordedTrajectories } from './recorded-trajectories.ts'
 import { SharedTables, makeSharedMemory } from './shared.ts'
@@ -59,6 +60,10 @@ export interface RecordingOptions {
   /** What is answered is on the disk itself (durability `synced`). */
   readonly synced: boolean
   readonly log: LaneLog
+  /** Free space that the disk is to have; 0, the default, is no bound. */
+  readonly minFreeBytes?: number
+  /** Take a lock that cannot be proven to be left behind. Default false. */
+  readonly takeOver?: boolean
   /** What becomes of finished segments. Default: they stay as they are. */
   readonly keep?: { readonly seals: boolean; readonly retain: TapeRetain }
   readonly onTrouble: (message: string) => void
@@ -116,6 +121,7 @@ export class Recording {
   readonly #nextSegments: Map<number, number>
   #recovering: Promise<void> = Promise.resolve()
   readonly #keeping: TapeKeeping
+  readonly #space: FreeSpace
 
   private constructor(opened: Opened, options: RecordingOptions, unlock: () => void) {
     this.folder = opened.folder
@@ -133,6 +139,13 @@ export class Recording {
     this.#turns.save()
     this.#timer = setInterval(() => this.#turns.save(), TURNS_MS)
     this.#timer.unref()
+    this.#space = new FreeSpace({
+      folder: this.folder,
+      minBytes: options.minFreeBytes ?? 0,
+      tables: this.tables,
+      log: options.log,
+      disk: realDisk,
+    })
     this.#keeping = new TapeKeeping({
       ...(options.keep ?? { seals: false, retain: { kind: 'keep' } }),
       folder: this.folder,
@@ -150,7 +163,7 @@ export class Recording {
   static async open(options: RecordingOptions): Promise<Recording> {
     const folder = tapeFolderOf(options.file)
     const disk = realDisk
-    const unlock = prepare(options.file, folder, disk)
+    const unlock = prepare(options, folder, disk)
     try {
       return new Recording(await recover(options, folder, disk), options, unlock)
     } catch (error) {
@@ -270,6 +283,7 @@ export class Recording {
    */
   async close(): Promise<AppenderClose> {
     clearInterval(this.#timer)
+    this.#space.close()
     try {
       await this.#keeping.close()
       await this.trajectories.close()
@@ -283,12 +297,16 @@ export class Recording {
   }
 }
 
-function prepare(file: string, folder: string, disk: Disk): () => void {
+function prepare(
+  { file, takeOver = false, log }: RecordingOptions,
+  folder: string,
+  disk: Disk,
+): () => void {
   try {
     disk.makeFolderSync(dirname(file))
     disk.closeSync(disk.openSync(file, 'a'))
     disk.makeFolderSync(folder)
-    return takeLock(folder, disk)
+    return takeLock(folder, disk, takeOver, (held) => log.warn({ folder }, `taken over: ${held}`))
   } catch (cause) {
     if (cause instanceof RolltapeError) throw cause
     const message = `cannot record to ${file}: ${errorText(cause)}`

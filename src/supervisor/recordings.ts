@@ -66,6 +66,8 @@ export class Recordings {
       workers: config.recordWorkers,
       requests: config.recordRequests,
       synced: config.durability === 'synced',
+      minFreeBytes: config.minFreeBytes,
+      takeOver: config.takeOver,
       log,
       keep: { seals: config.tapeCompress === 'zstd', retain: config.tapeRetain },
       onTrouble: (message) => {

@@ -9,6 +9,13 @@ import fs from 'node:fs'
 
 type Done = (error: NodeJS.ErrnoException | null) => void
 
+/** How a file system is. */
+export interface Space {
+  readonly freeBytes: number
+  /** The number that the system knows it by. */
+  readonly type: number
+}
+
 /** What the tape asks of a disk. */
 export interface Disk {
   /** Makes a new file and fails when it is there already; mode 0600. */
@@ -23,6 +30,8 @@ export interface Disk {
   /** Makes a folder's entries durable (a new file's name survives a power cut). */
   syncFolder(folder: string, done: Done): void
   close(fd: number, done: Done): void
+  /** The file system that a path is on: bytes free for us, and its type (`f_type` of statfs). */
+  space(path: string, done: (error: Error | null, space: Space) => void): void
 
   openSync(path: string, flags: string): number
   readSync(fd: number, into: Buffer, at: number, bytes: number, position: number): number
@@ -61,6 +70,11 @@ export const realDisk: Disk = {
       fs.fsync(fd, (failed) => fs.close(fd, () => done(failed)))
     }),
   close: (fd, done) => fs.close(fd, done),
+  space: (path, done) =>
+    fs.statfs(path, (error, found) => {
+      if (error) done(error, { freeBytes: 0, type: 0 })
+      else done(null, { freeBytes: found.bavail * found.bsize, type: found.type })
+    }),
 
   openSync: (path, flags) => fs.openSync(path, flags, 0o600),
   readSync: (fd, into, at, bytes, position) => fs.readSync(fd, into, at, bytes, position),

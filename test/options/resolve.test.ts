@@ -70,6 +70,8 @@ t.test('R32: with an upstream alone, everything else is a default', async (t) =>
     commitTimeoutMs: 30_000,
     segmentBytes: 268_435_456,
     recordRequests: 'full',
+    minFreeBytes: 268_435_456,
+    takeOver: false,
     tapeCompress: 'zstd',
     tapeRetain: { kind: 'keep' },
     tags: {},
