@@ -2,7 +2,7 @@
  * A recording whose segments are sealed while it goes on: everything that reads a tape reads it as
  * it stands, and gives what it gave before.
  */
-import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
@@ -74,6 +74,24 @@ t.test('verify, derive, inspect, stats, show and export read it', async (t) => {
   t.match(scanned, { code: 0, stderr: /36 exchanges searched/ })
   const exported = await rolltape(['export', file, '--format', 'har'])
   t.match(exported, { code: 0, stdout: /what was said before/ }, exported.stderr)
+})
+
+t.test('stats tells what a turn takes, and what sealing gains', async (t) => {
+  const { stdout } = await rolltape(['stats', file])
+  t.match(
+    stdout,
+    /\nbytes of a turn: tape [\d.]+ KiB, on the disk [\d.]+ KiB; sealed segments [\d.]+ to 1; records [\d.]+ KiB; of 36\n$/,
+  )
+  const last = (await rolltape(['stats', file, '--json'])).stdout.trimEnd().split('\n').at(-1)
+  const { bytes } = JSON.parse(last ?? '') as { bytes: Record<string, number> }
+  const sizes = readdirSync(folder).filter((name) => /\.tape(?:\.zst)?$/.test(name))
+  const onDisk = sizes.reduce((sum, name) => sum + statSync(join(folder, name)).size, 0)
+  t.match(bytes, { tape_on_disk: onDisk, records: statSync(file).size })
+  const { tape = 0, sealed_plain: plain = 0, sealed = 0 } = bytes
+  t.equal(tape - plain, onDisk - sealed, 'what is not sealed is as it is')
+  t.ok(plain > 5 * sealed)
+  t.notMatch((await rolltape(['stats', file, '--session', 'a'])).stdout, 'bytes of a turn')
+  t.match((await rolltape(['stats', folder])).stdout, /1; of 36\n$/)
 })
 
 for (const source of [file, folder]) {
