@@ -1,15 +1,12 @@
 /** Seals segments and lets them go, one step per message; at the lowest priority there is. */
-import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import { errorText } from '../src/errors.ts'
+import { LOWEST, makeWay } from '../src/priority.ts'
 import { SegmentKeeper } from '../src/trajectory/segment-keeper.ts'
 import type { KeepRules, KeepState } from '../src/trajectory/segment-keeper.ts'
 import type { KeepAnswer } from '../src/supervisor/tape-keeping.ts'
 
-const LOWEST_PRIORITY = 19
-
-// On Linux this is of the thread that calls it, elsewhere of the whole process.
-if (process.platform === 'linux') setPriority(LOWEST_PRIORITY)
+makeWay(LOWEST)
 
 const keeper = new SegmentKeeper(workerData as KeepRules)
 

@@ -28,7 +28,7 @@ export function bytesOf(path: string): RecordingBytes | undefined {
   if (!existsSync(folder)) return undefined
   const tape = new TapeFolder(folder)
   const sizes = { tape: 0, tapeOnDisk: 0, sealedPlain: 0, sealed: 0 }
-  for (const { name, isSealed } of tape.segments()) {
+  for (const { name, isSealed } of tape.written()) {
     const plain = tape.sizeOf(name)
     const onDisk = isSealed ? sizeOfFile(join(folder, `${name}${SEALED_SUFFIX}`)) : plain
     sizes.tape += plain
