@@ -51,6 +51,21 @@ export const TAPE_PENDING_BYTES_MAX = 96 * MiB
 /** Pause before a failed tape write is tried again. */
 export const TAPE_RETRY_MS = 250
 
+/** Plain bytes of one zstd frame of a sealed segment: what is unpacked to read any place in it. */
+export const SEALED_FRAME_BYTES = 8 * MiB
+
+/** Unpacked frames that a reader of a tape keeps at hand: 4 × 8 MiB a thread. */
+export const SEALED_FRAMES_KEPT_MAX = 4
+
+/** How often the free space of the recording's disk is looked at. */
+export const SPACE_LOOK_MS = 1_000
+
+/** How often finished segments are looked for, to be sealed or let go. */
+export const KEEP_LOOK_MS = 2_000
+
+/** After one could not be, they are left alone for so long. */
+export const KEEP_RETRY_MS = 60_000
+
 /** Ends of exchanges a lane keeps for derive; beyond it derive walks the segments. */
 export const HINTS_MAX = 1024
 

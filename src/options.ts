@@ -16,6 +16,8 @@ import type { Mode, OnMiss } from './mode.ts'
 import type { SessionOverride } from './options/overrides.ts'
 import { settle } from './options/rules.ts'
 import { transformConfigOf } from './options/transforms.ts'
+import { tapeConfigOf } from './options/tape-options.ts'
+import type { TapeConfig, TapeFace } from './options/tape-options.ts'
 import type { TransformConfig, TransformFace } from './options/transforms.ts'
 import { Secret } from './options/secret.ts'
 import type { Pace } from './replay/pace.ts'
@@ -28,7 +30,7 @@ export type DurationOption = number | string
 export type BytesOption = number | string
 
 /** What a library user passes to `startRolltape`; everything may be left out. */
-export interface RolltapeOptions extends TransformFace {
+export interface RolltapeOptions extends TransformFace, TapeFace {
   /** Address to listen on. Default `127.0.0.1`; others need `insecureBind`. */
   readonly host?: string
   /** Port from 0 to 65535; 0 picks a free one. Default 8080. */
@@ -132,8 +134,6 @@ export interface RolltapeOptions extends TransformFace {
   readonly onTapeFailure?: 'refuse' | 'passthrough'
   /** Time one write to the tape may take; 0 is no bound. Default 30 s. */
   readonly commitTimeout?: DurationOption
-  /** Size at which a segment is closed, from 64 KiB. Default 256 MiB. */
-  readonly segmentBytes?: BytesOption
   /** Labels for every record. Default none. */
   readonly tag?: Readonly<Record<string, string | number | boolean>>
   /** Size at which the file of records is closed and another one begun; 0, the default, is never. */
@@ -172,7 +172,7 @@ export interface SessionOverrideOptions {
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
 /** All options, checked and settled; frozen. Null means "not given" where that has a meaning. */
-export interface RolltapeConfig extends TransformConfig {
+export interface RolltapeConfig extends TransformConfig, TapeConfig {
   readonly host: string
   /** 0 picks a free one. */
   readonly port: number
@@ -234,7 +234,6 @@ export interface RolltapeConfig extends TransformConfig {
   readonly onTapeFailure: 'refuse' | 'passthrough'
   /** 0 is no bound. */
   readonly commitTimeoutMs: number
-  readonly segmentBytes: number
   readonly tags: Readonly<Record<string, string>>
   /** 0 is never, here and in the next. */
   readonly rotateBytes: number
@@ -373,7 +372,7 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     durability: values.durability,
     onTapeFailure: values.onTapeFailure,
     commitTimeoutMs: values.commitTimeout,
-    segmentBytes: values.segmentBytes,
+    ...tapeConfigOf(values),
     tags: Object.freeze(Object.fromEntries(values.tag ?? [])),
     rotateBytes: values.rotateBytes,
     rotateIntervalMs: values.rotateInterval,

@@ -15,6 +15,7 @@ export type WorkerName =
   | 'explain'
   | 'replay-index'
   | 'trajectories'
+  | 'seal'
 
 /** Where a thread's entry file is. */
 export function workerUrl(name: WorkerName): URL {

@@ -61,6 +61,7 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
   recording_locked: null,
   recording_conflict: null,
   tape_corrupt: null,
+  tape_let_go: null,
   record_malformed: null,
   snapshot_changed: null,
   not_found: null,

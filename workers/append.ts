@@ -13,6 +13,7 @@ import { Appender } from '../src/trajectory/appender.ts'
 import type { AppenderFiles, Checkpoint, ClosedPart } from '../src/trajectory/appender.ts'
 import type { AppendReply, AppendRequest, LinkRequest } from '../src/trajectory/appender-link.ts'
 import type { StoredRecord } from '../src/trajectory/jsonl.ts'
+import type { SeqRange } from '../src/trajectory/seq-set.ts'
 
 /** What the thread is started with. */
 export interface AppendWorkerData {
@@ -53,7 +54,7 @@ parentPort?.on('message', (command: AppenderCommand) => {
   }
   if (command.type === 'rotate') return tell({ type: 'rotated', ...rotated(command.to) })
   if (command.type === 'settle') return appender.settle(command.seq)
-  if (command.type === 'derived') return tell({ type: 'derived', ranges: appender.derived })
+  if (command.type === 'derived') return tell({ type: 'derived', ...derived(command.durable) })
   clearInterval(timer)
   for (const port of ports) port.close()
   const { lines } = appender
@@ -75,6 +76,15 @@ function answer({ ticket, batch }: AppendRequest): AppendReply {
     return { ticket, error: null }
   } catch (error) {
     return { ticket, error: errorText(error) }
+  }
+}
+
+function derived(durable: boolean): { ranges: readonly SeqRange[]; error?: string } {
+  try {
+    if (durable) appender.sync()
+    return { ranges: appender.derived }
+  } catch (error) {
+    return { ranges: [], error: errorText(error) }
   }
 }
 

@@ -9,6 +9,7 @@ import { makeWay } from '../src/priority.ts'
 import { TapeFolder } from '../src/tape/reader.ts'
 import { AppenderLink } from '../src/trajectory/appender-link.ts'
 import { runDeriveTask } from '../src/trajectory/derive-task.ts'
+import type { RecordRequests } from '../src/trajectory/derive.ts'
 import type { DeriveResult, DeriveTask } from '../src/trajectory/derive-task.ts'
 
 /** What the worker is started with. */
@@ -16,14 +17,16 @@ export interface DeriveWorkerData {
   readonly folder: string
   /** Thread of the appender. */
   readonly appender: number
+  /** Whether requests go into the records. */
+  readonly requests: RecordRequests
 }
 
-const { folder, appender } = workerData as DeriveWorkerData
+const { folder, appender, requests } = workerData as DeriveWorkerData
 makeWay()
 const tape = new TapeFolder(folder)
 const link = await AppenderLink.open(appender)
 
 /** Piscina's entry. */
 export default async function derive(task: DeriveTask): Promise<DeriveResult> {
-  return runDeriveTask(tape, link, task)
+  return runDeriveTask(tape, link, task, requests)
 }

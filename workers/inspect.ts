@@ -1,6 +1,6 @@
 /** Looks at a tape off the main thread, which serves whoever embeds rolltape: once, then it ends. */
 import { parentPort, workerData } from 'node:worker_threads'
-import type { InspectWorkerData } from '../src/supervisor/recording.ts'
+import type { InspectWorkerData } from '../src/supervisor/left-behind.ts'
 import { inspectTape } from '../src/tape/recovery.ts'
 import { SeqSet } from '../src/trajectory/seq-set.ts'
 

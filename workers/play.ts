@@ -33,7 +33,9 @@ export default function play(task: PlayTask): PlayedAnswer | string | Key | unde
   }
   if ('explain' in task) {
     return explainMiss(task.explain, (place) => {
-      return 'line' in place ? readLine(place.line) : derivedLine(place.position)
+      if ('line' in place) return readLine(place.line)
+      const { position, otherwise } = place
+      return unlessLetGo(() => derivedLine(position), otherwise && (() => readLine(otherwise)))
     })
   }
   const answer = answerOf(task)
@@ -45,7 +47,28 @@ function answerOf(
 ): PlayedAnswer | string {
   if ('line' in task) return shapeAnswer(readLine(task.line), task.form)
   if (tape === undefined) throw new TypeError('a position and no tape')
-  const { position, form } = task
+  const { otherwise } = task
+  return unlessLetGo(
+    () => answerOnTape(tape, task),
+    otherwise && (() => shapeAnswer(readLine(otherwise.line), otherwise.form)),
+  )
+}
+
+/** What the tape says, or else what the records say, if the tape was let go since it was indexed. */
+function unlessLetGo<T>(read: () => T, otherwise: (() => T) | undefined): T {
+  try {
+    return read()
+  } catch (error) {
+    const isLetGo = error instanceof RolltapeError && error.code === 'tape_let_go'
+    if (isLetGo && otherwise !== undefined) return otherwise()
+    throw error
+  }
+}
+
+function answerOnTape(
+  tape: TapeFolder,
+  { position, form }: Extract<PlayTask, { position: unknown }>,
+): PlayedAnswer | string {
   const exchange = tape.exchange(position)
   if (form === undefined) return tapedAnswer(exchange)
   const protocol = protocolOf(exchange.begin.method, exchange.begin.target)

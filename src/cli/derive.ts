@@ -3,12 +3,13 @@
  * by an older rolltape. The tape is only read.
  */
 import { existsSync } from 'node:fs'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { RolltapeError } from '../errors.ts'
 import { damageOf, gatherAll, placeOf as stretchText } from '../tape/check.ts'
 import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { lineOf } from '../trajectory/check.ts'
+import type { RecordRequests } from '../trajectory/derive.ts'
 import { openOutput, outputPlace, type Output } from './output.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { tapeFolderOf } from './source.ts'
@@ -19,6 +20,7 @@ interface DeriveFlags {
   readonly out: string
   readonly force?: boolean
   readonly partial?: boolean
+  readonly recordRequests: RecordRequests
 }
 
 const HELP = `
@@ -39,6 +41,11 @@ export function deriveCommand(terminal: Terminal, finish: (code: number) => void
     .requiredOption('--out <file>', 'where the records go; `-` is stdout')
     .option('--force', 'replace the file if it is there; of a tape that is whole')
     .option('--partial', 'with --force: replace it with what a damaged tape still holds')
+    .addOption(
+      new Option('--record-requests <full|ref>', 'whether requests stand in the records')
+        .choices(['full', 'ref'])
+        .default('full'),
+    )
     .addHelpText('after', HELP)
     .action(async (path: string, flags: DeriveFlags) => finish(await derive(path, flags, terminal)))
 }
@@ -54,31 +61,41 @@ async function derive(path: string, flags: DeriveFlags, terminal: Terminal): Pro
   const place = placeOf(flags, folder, held)
   const out = await openOutput(place, terminal)
   try {
-    const damage = await withProgress(terminal, (told) => run(folder, held, out, terminal, told))
-    if (damage === 0) {
+    const { damage, letGo } = await withProgress(terminal, (told) =>
+      run({ folder, held, requests: flags.recordRequests }, out, terminal, told),
+    )
+    if (damage === 0 && (letGo === 0 || !place.isThere)) {
       await out.keep()
       return EXIT.done
     }
     if (place.isThere && flags.partial !== true) {
-      throw new RolltapeError('tape_corrupt', `${flags.out} stays as it was: the tape is damaged`, {
+      const why =
+        damage > 0 ? 'is damaged' : 'has been let go in part, and records are all there is'
+      throw new RolltapeError('tape_corrupt', `${flags.out} stays as it was: the tape ${why}`, {
         hint: 'choose another file, or say --force --partial to replace it with what is left',
       })
     }
     await out.keep()
-    return EXIT.failed
+    return damage === 0 ? EXIT.done : EXIT.failed
   } finally {
     await out.drop()
   }
 }
 
-/** Writes all lines; gives the number of damaged places and of exchanges that cannot be read. */
+interface DeriveOrder {
+  readonly folder: string
+  /** Why somebody may be recording; undefined when nobody is. */
+  readonly held: string | undefined
+  readonly requests: RecordRequests
+}
+
+/** Writes all lines; what could not be, for damage or because its tape was let go. */
 async function run(
-  folder: string,
-  held: string | undefined,
+  { folder, held, requests }: DeriveOrder,
   out: Output,
   { stopping }: Terminal,
   { onProgress, onTrouble }: ReadingTold,
-): Promise<number> {
+): Promise<{ damage: number; letGo: number }> {
   const frames = await framesOf(folder, stopping, { onProgress })
   const { last, open, torn } = frames
   const damage = damageOf(frames)
@@ -91,19 +108,29 @@ async function run(
     onTrouble(`being recorded (${held}): ${last.size - wanted.size} open exchanges are left out`)
   }
   let left = 0
+  let parted = 0
   let made = 0
   for (const one of gatherAll(folder, wanted)) {
+    if ('why' in one && one.isLetGo) {
+      parted++
+      continue
+    }
     if ('why' in one) {
       left++
       onTrouble(one.why)
       continue
     }
-    await out.write(lineOf(one.exchange))
+    await out.write(lineOf(one.exchange, requests))
     onProgress(++made, wanted.size)
     await breathe(stopping)
   }
   if (left > 0) onTrouble(`${left} exchanges cannot be read, and are left out`)
-  return damage.length + left
+  const letGo = frames.letGo.count
+  if (letGo > 0) {
+    const more = parted === 0 ? '' : `, and ${parted} exchanges that began in them`
+    onTrouble(`${letGo} segments were let go (tape_retain): what was in them is left out${more}`)
+  }
+  return { damage: damage.length + left, letGo }
 }
 
 /** Where the records go; what somebody is writing, or is there already, is left alone. */

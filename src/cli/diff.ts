@@ -10,7 +10,7 @@ import { ignoreRules } from '../replay/profiles.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
 import { addOptions } from './options.ts'
 import { withProgress } from './progress.ts'
-import { openRecords } from './source.ts'
+import { openWholeRecords } from './source.ts'
 import { Table } from './table.ts'
 import { EXIT, say, type Terminal } from './terminal.ts'
 
@@ -64,7 +64,7 @@ async function diff(a: string, b: string, flags: DiffFlags, terminal: Terminal):
     const sessions = new Map<string, Turn[]>()
     const records: StoredRecord[] = []
     await withProgress(terminal, async (progress) => {
-      for await (const record of openRecords(path, { parts: true, ...progress })) {
+      for await (const record of openWholeRecords(path, { parts: true, ...progress })) {
         if (record.turn !== null) records.push(record)
       }
     })

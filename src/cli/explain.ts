@@ -12,7 +12,7 @@ import { keyHead } from '../replay/key.ts'
 import { ignoreRules } from '../replay/profiles.ts'
 import { addOptions } from './options.ts'
 import { withProgress } from './progress.ts'
-import { openRecords } from './source.ts'
+import { openWholeRecords } from './source.ts'
 import { EXIT, printable, say, type Terminal } from './terminal.ts'
 
 interface ExplainFlags {
@@ -51,7 +51,7 @@ async function run(flags: ExplainFlags, terminal: Terminal): Promise<number> {
   const body = parseAskedBody(await readText(process.stdin), 'the body on stdin')
   const asked = { head: keyHead(method, path), body }
   const { found, text, ...nearest } = await withProgress(terminal, (progress) => {
-    const records = openRecords(replayFile, { parts: true, ...progress })
+    const records = openWholeRecords(replayFile, { parts: true, ...progress })
     return explainRecording(records, asked, rules)
   })
   if (flags.json === true) say(terminal, JSON.stringify({ found, ...nearest }))

@@ -17,7 +17,7 @@ import { open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { errorText, RolltapeError } from '../errors.ts'
-import { parseSegmentName } from '../tape/format.ts'
+import { parseSegmentFile } from '../tape/format.ts'
 import { tapeFolderOf } from './source.ts'
 import type { Terminal } from './terminal.ts'
 import { write } from './writing.ts'
@@ -187,7 +187,7 @@ function followLinks(named: string): string {
 /** Nothing is written into a tape, nor over what belongs to the recording. */
 function refuseOwn(named: string, path: string, { recording, records }: OutputRules): void {
   const folder = dirname(path)
-  if (readdirSync(folder).some((name) => parseSegmentName(name) !== undefined)) {
+  if (readdirSync(folder).some((name) => parseSegmentFile(name) !== undefined)) {
     throw bad(named, 'is among the segments of a tape')
   }
   if (!existsSync(recording)) return

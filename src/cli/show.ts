@@ -11,7 +11,7 @@ import type { StoredRecord } from '../trajectory/jsonl.ts'
 import { bucketByTime, plotBars } from './plot.ts'
 import { Progress } from './progress.ts'
 import { describeAnswer, describeRequest } from './readable.ts'
-import { openRecords, tapeFolderOf } from './source.ts'
+import { openWholeRecords, tapeFolderOf } from './source.ts'
 import { formatBytes, formatMs, formatTime } from './table.ts'
 import { EXIT, printable, say, tell, type Terminal } from './terminal.ts'
 
@@ -66,7 +66,7 @@ async function show(
 
 async function find(id: string, path: string, terminal: Terminal): Promise<StoredRecord> {
   const progress = new Progress(terminal)
-  const records = openRecords(path, {
+  const records = openWholeRecords(path, {
     signal: terminal.stopping,
     onProgress: (done, total) => progress.update(done, total),
     onTrouble: (line) => tell(terminal, `rolltape: ${line}`),

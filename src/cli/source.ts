@@ -6,8 +6,10 @@ import { statSync, type Stats } from 'node:fs'
 
 import { RolltapeError } from '../errors.ts'
 import { readRecords, type StoredRecord, type TornLine } from '../trajectory/jsonl.ts'
+import { tapeFolderBeside } from '../trajectory/parts.ts'
 import { readPartRecords } from '../trajectory/part-records.ts'
 import { readTapeRecords } from '../trajectory/tape-records.ts'
+import { withRequests } from '../trajectory/taped-requests.ts'
 import { formatBytes } from './table.ts'
 
 /** How to read. */
@@ -46,11 +48,19 @@ export function openRecords(path: string, options: SourceOptions): AsyncIterable
   })
 }
 
+/** As {@link openRecords}; requests that are on the tape alone are read there. */
+export function openWholeRecords(
+  path: string,
+  options: SourceOptions,
+): AsyncIterable<StoredRecord> {
+  return withRequests(openRecords(path, options), tapeFolderOf(path), options.onTrouble)
+}
+
 /** The tape folder of a recording: `runs/a.jsonl`, `runs/a.000001.jsonl` → `runs/a.tape`. */
 export function tapeFolderOf(path: string): string {
   const found: Stats | undefined = statSync(path, { throwIfNoEntry: false })
   if (found?.isDirectory() === true) return path
-  return path.replace(/(?:\.\d{6})?\.jsonl$/, '') + '.tape'
+  return tapeFolderBeside(path)
 }
 
 function missing(path: string): RolltapeError {

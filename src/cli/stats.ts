@@ -9,6 +9,8 @@ import { soundRecord } from '../trajectory/sound.ts'
 import { Histogram } from './histogram.ts'
 import { isFailed } from './inspect.ts'
 import { withProgress } from './progress.ts'
+import { bytesOf, describeBytes, sealedRatio } from './recording-bytes.ts'
+import type { RecordingBytes } from './recording-bytes.ts'
 import { SessionSums, type SessionSum } from './session-sums.ts'
 import { openRecords } from './source.ts'
 import { formatMs, formatTime, Table } from './table.ts'
@@ -82,8 +84,13 @@ async function stats(path: string, flags: StatsFlags, terminal: Terminal): Promi
     }
   })
   const [total] = all.all()
-  if (flags.json === true) writeJson(terminal, sums, total, spreads)
+  // Sessions share segments: of one alone it cannot be said.
+  const bytes = flags.session === undefined ? bytesOf(path) : undefined
+  if (flags.json === true) writeJson(terminal, sums, total, spreads, bytes)
   else writeText(terminal, sums, total, spreads)
+  if (flags.json !== true && bytes !== undefined && (total?.turns ?? 0) > 0) {
+    say(terminal, `\n${describeBytes(bytes, total?.turns ?? 0)}`)
+  }
   if (sums.untold > 0) tell(terminal, `${sums.untold} exchanges of further sessions are in no row`)
   return EXIT.done
 }
@@ -95,6 +102,7 @@ function writeJson(
   sums: SessionSums,
   total: SessionSum | undefined,
   spreads: Spreads,
+  bytes: RecordingBytes | undefined,
 ): void {
   for (const sum of sums.all()) {
     say(terminal, JSON.stringify({ kind: 'session', session: sum.session, ...objectOf(sum) }))
@@ -102,7 +110,10 @@ function writeJson(
   const sessions = [...sums.all()].length
   const spread = Object.fromEntries(spreads.map(([name, histogram]) => [name, histogram.spread()]))
   const told = total === undefined ? { exchanges: 0 } : objectOf(total)
-  say(terminal, JSON.stringify({ kind: 'total', sessions, ...told, spread }))
+  say(
+    terminal,
+    JSON.stringify({ kind: 'total', sessions, ...told, spread, ...(bytes && spaceOf(bytes)) }),
+  )
 }
 
 function writeText(
@@ -147,6 +158,19 @@ function rowOf(sum: SessionSum, name: string): string {
     formatMs((sum.endTime - sum.startTime) * 1_000),
     formatMs(sum.waitedMs),
   ])
+}
+
+function spaceOf(bytes: RecordingBytes): object {
+  return {
+    bytes: {
+      tape: bytes.tape,
+      tape_on_disk: bytes.tapeOnDisk,
+      sealed_plain: bytes.sealedPlain,
+      sealed: bytes.sealed,
+      sealed_ratio: sealedRatio(bytes),
+      records: bytes.records,
+    },
+  }
 }
 
 function objectOf(sum: SessionSum): object {

@@ -9,6 +9,7 @@ import { damageOf, gatherAll, placeOf, type TapeFrames } from '../tape/check.ts'
 import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { RecordCheck } from '../trajectory/check.ts'
+import type { SeqSet } from '../trajectory/seq-set.ts'
 import { readPartRecords } from '../trajectory/part-records.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { tapeFolderOf } from './source.ts'
@@ -34,6 +35,8 @@ interface Verified {
   readonly withGaps: readonly number[]
   readonly withoutRecord: readonly number[]
   readonly withoutExchange: readonly number[]
+  /** Exchanges with a record of which nothing, or not all, is on the tape any more; no damage. */
+  readonly letGo: readonly number[]
   readonly doubled: readonly number[]
   readonly differing: readonly number[]
 }
@@ -46,7 +49,8 @@ const HELP = `
 Damage, and exit code 1: bytes that no sound frame covers, segments that are missing or no tape,
 exchanges that cannot be read, records that are missing, double, without their exchange, or that tell
 of another request. A torn tail and exchanges without an end are what a crash leaves; they are told,
-and the next start on this recording makes records of them.
+and the next start on this recording makes records of them. Segments that were let go by
+--tape-retain are no damage either: their exchanges have their records.
 
   rolltape verify runs/a.jsonl && rolltape export runs/a.jsonl --out a.samples.jsonl`
 
@@ -77,7 +81,7 @@ async function verify(path: string, terminal: Terminal, told: ReadingTold): Prom
   const recordedBy = recordedNow(folder, realDisk) ?? null
   const frames = await framesOf(folder, terminal.stopping, told)
   const file = statSync(path).isDirectory() ? `${folder.replace(/\.tape\/?$/, '')}.jsonl` : path
-  const check = new RecordCheck()
+  const check = new RecordCheck((segment) => frames.letGo.has(segment))
   let tornLines = 0
   if (existsSync(file)) {
     const onTorn = (): unknown => tornLines++
@@ -90,9 +94,12 @@ async function verify(path: string, terminal: Terminal, told: ReadingTold): Prom
   const unreadable: number[] = []
   const withGaps: number[] = []
   const differing: number[] = []
+  const letGo = numbersOf(check.letGo).filter((seq) => !last.has(seq))
   let gathered = 0
   for (const one of gatherAll(folder, last)) {
-    if ('why' in one) {
+    if ('why' in one && one.isLetGo) {
+      letGo.push(one.seq)
+    } else if ('why' in one) {
       unreadable.push(one.seq)
       told.onTrouble(one.why)
     } else {
@@ -111,20 +118,21 @@ async function verify(path: string, terminal: Terminal, told: ReadingTold): Prom
     withGaps,
     // While somebody records, records are a moment behind.
     withoutRecord: recordedBy === null ? [...last.keys()].filter((seq) => !isMade(seq)) : [],
-    withoutExchange: missingFrom(check, last),
+    withoutExchange: numbersOf(check.seqs).filter((seq) => !last.has(seq) && !check.letGo.has(seq)),
+    letGo,
     doubled: check.doubled,
     differing,
   }
 }
 
-function missingFrom(check: RecordCheck, last: ReadonlyMap<number, unknown>): number[] {
-  return check.seqs
+function numbersOf(seqs: SeqSet): number[] {
+  return seqs
     .toJSON()
     .flatMap(([first, end]) => Array.from({ length: end - first + 1 }, (_, n) => first + n))
-    .filter((seq) => !last.has(seq))
 }
 
-function summaryOf({ frames, recordedBy, records, tornLines, withGaps }: Verified): string[] {
+function summaryOf(verified: Verified): string[] {
+  const { frames, recordedBy, records, tornLines, withGaps, letGo } = verified
   const { segments, bytes, frames: count, last, open, torn } = frames
   const exchanges = `${last.size} exchanges in ${count} frames of ${segments} segments`
   const notes = [
@@ -132,6 +140,11 @@ function summaryOf({ frames, recordedBy, records, tornLines, withGaps }: Verifie
     ...(open.size === 0
       ? []
       : [`${open.size} exchanges ${recordedBy === null ? 'have not ended' : 'are open'}`]),
+    ...(frames.letGo.count === 0
+      ? []
+      : [
+          `${frames.letGo.count} segments were let go (tape_retain); ${letGo.length} exchanges have their record only`,
+        ]),
     ...torn.map((stretch) => `torn by a crash: ${placeOf(stretch)}`),
     ...(tornLines === 0 ? [] : ['the last line of records is torn']),
     ...(withGaps.length === 0
@@ -176,6 +189,8 @@ function jsonOf(verified: Verified): object {
     with_gaps: numbers.withGaps,
     without_record: numbers.withoutRecord,
     without_exchange: numbers.withoutExchange,
+    segments_let_go: frames.letGo.count,
+    let_go: numbers.letGo,
     doubled: numbers.doubled,
     differing: numbers.differing,
   }

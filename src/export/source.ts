@@ -11,11 +11,12 @@ import { policyOf } from '../samples/call.ts'
 import { sessionKey } from '../samples/samples.ts'
 import { readRecordLines } from '../trajectory/jsonl.ts'
 import type { StoredRecord, TornLine } from '../trajectory/jsonl.ts'
-import { isClosedPart, partsUpTo } from '../trajectory/parts.ts'
+import { isClosedPart, partsUpTo, tapeFolderBeside } from '../trajectory/parts.ts'
 import { askedBy } from '../trajectory/retries.ts'
 import { NO_NOTE, readSessionNotes } from '../trajectory/session-notes.ts'
 import type { SessionNote } from '../trajectory/session-notes.ts'
 import { soundRecord } from '../trajectory/sound.ts'
+import { TapedRequests, isRequestTaped } from '../trajectory/taped-requests.ts'
 import { Entries } from './entries.ts'
 
 /** Which records are exported; all where nothing is said. */
@@ -70,6 +71,8 @@ export class ExportSource {
   readonly #notes: ReadonlyMap<string, SessionNote>
   readonly #dropRetried: boolean
   readonly #told: ExportTold
+  /** Requests that records leave to the tape. */
+  readonly #requests: TapedRequests
   #bytes: number
   readonly #bytesTotal: number
 
@@ -78,8 +81,10 @@ export class ExportSource {
     notes: ReadonlyMap<string, SessionNote>,
     dropRetried: boolean,
     told: ExportTold,
+    path: string,
   ) {
     this.#files = index.files
+    this.#requests = new TapedRequests(tapeFolderBeside(path), told.onTrouble)
     this.#entries = index.entries
     this.#names = index.names
     this.#notes = notes
@@ -99,7 +104,7 @@ export class ExportSource {
     const notes = await readSessionNotes(path)
     const index = await firstPass(path, filter, told)
     index.entries.arrange(index.names.length)
-    const source = new ExportSource(index, notes, filter.dropRetried === true, told)
+    const source = new ExportSource(index, notes, filter.dropRetried === true, told, path)
     try {
       // A part that is named alone has a part of a session.
       if (!isClosedPart(path)) source.#checkFrozen()
@@ -125,6 +130,7 @@ export class ExportSource {
   /** Lets go of the files. */
   close(): void {
     for (const file of this.#files) closeSync(file)
+    this.#requests.close()
   }
 
   *#read(entries: Uint32Array): Generator<ExportRecord, void, undefined> {
@@ -132,8 +138,10 @@ export class ExportSource {
     for (const at of entries) {
       if (this.#told.signal?.aborted === true) return
       if (this.#dropRetried && this.#entries.isRetried(at)) continue
-      const text = this.#lineAt(at)
-      const record = soundRecord(JSON.parse(text) as StoredRecord)
+      const line = this.#lineAt(at)
+      const stored = JSON.parse(line) as StoredRecord
+      const text = isRequestTaped(stored) ? this.#requests.line(line, stored) : line
+      const record = soundRecord(text === line ? stored : (JSON.parse(text) as StoredRecord))
       if (record.id !== undefined) {
         if (seen.has(record.id)) continue
         seen.add(record.id)

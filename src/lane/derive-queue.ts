@@ -10,6 +10,7 @@ import { Piscina } from 'piscina'
 import { RolltapeError, errorText } from '../errors.ts'
 import { APPEND_RETRY_MS, DERIVE_BATCH_ENOUGH, DERIVE_TIMEOUT_MS, HINTS_MAX } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
+import type { RecordRequests } from '../trajectory/derive.ts'
 import type { DeriveResult, DeriveTask } from '../trajectory/derive-task.ts'
 import type { Verified } from '../replay/verdict.ts'
 import { batchOf, earlier, numberOf, order } from './ends.ts'
@@ -32,6 +33,8 @@ export interface DeriveQueueOptions {
   readonly folder: string
   readonly appender: number
   readonly workers: number
+  /** Whether requests go into the records; `full` unless given. */
+  readonly requests?: RecordRequests
   readonly log: LaneLog
   /** Told the number of hints that were dropped. */
   readonly onDropped: (hints: number) => void
@@ -87,7 +90,11 @@ export class DeriveQueue {
       maxQueue: options.workers * 2,
       idleTimeout: 60_000,
       recordTiming: false,
-      workerData: { folder: options.folder, appender: options.appender },
+      workerData: {
+        folder: options.folder,
+        appender: options.appender,
+        requests: options.requests ?? 'full',
+      },
     })
   }
 

@@ -45,7 +45,7 @@ export function dispatch(lane: LaneContext, request: Dispatched, owner: Dispatch
     if (!Buffer.isBuffer(body)) body.destroy()
     owner.refuse(error, first)
   }
-  const failure = recorder?.writer.failure
+  const failure = recorder?.failure
   if (failure !== undefined && serving.config.onTapeFailure === 'refuse') {
     if (!Buffer.isBuffer(body)) body.destroy()
     return owner.onUntaped(failure)

@@ -299,7 +299,7 @@ export class Exchange
     if (this.#begun) return
     this.#begun = true
     const { recorder, config } = this.serving
-    if (recorder === undefined || !this.#records) return
+    if (recorder === undefined || !this.#records || recorder.leavesOut(this.arrival)) return
     const { policyVersion } = this.#lane.serving
     const decided = { mode: this.#intake.rules.mode, policyVersion, forwardedTarget, upstream }
     this.taping = recorder.begin(this.#lane.blocks, this.arrival, decided)

@@ -153,11 +153,11 @@ export class Player {
    */
   async load(taken: Taken, request: PlayRequest): Promise<PlayedAnswer | string> {
     const { record } = taken
-    const form = this.#formOf(taken, request)
+    const form = this.#formOf(taken, request, this.#index.entry(record).segment >= 0)
     const key = record * FORMS + formNumber(form)
     let answer = this.#cache.get(key)
     if (answer === undefined) {
-      const read = (await this.#pool.run(this.#task(record, form))) as PlayedAnswer | string
+      const read = (await this.#pool.run(this.#task(taken, request, form))) as PlayedAnswer | string
       if (typeof read === 'string') {
         this.#counters.add('unusable')
         return read
@@ -216,8 +216,10 @@ export class Player {
     return [...near, ...far].map((record) => {
       const { file, lineOffset, lineBytes, segment, offset } = this.#index.entry(record)
       const name = this.#index.segments[segment]
-      if (name !== undefined) return { position: { segment: name, offset } }
-      return { line: { file, offset: lineOffset, length: lineBytes } }
+      const line = { file, offset: lineOffset, length: lineBytes }
+      if (name === undefined) return { line }
+      const otherwise = lineBytes === 0 ? undefined : line
+      return { position: { segment: name, offset }, otherwise }
     })
   }
 
@@ -282,10 +284,10 @@ export class Player {
   #formOf(
     { record, choice }: Taken,
     { body, single: asksSingle }: PlayRequest,
+    onTape: boolean,
   ): AskedForm | undefined {
     const flags = this.#index.flags(record)
-    const { segment, status } = this.#index.entry(record)
-    const onTape = segment >= 0
+    const { status } = this.#index.entry(record)
     if ((flags & IS_SHAPED) === 0 || (flags & IS_UNUSABLE) !== 0 || status >= 400) {
       return onTape ? undefined : WHOLE
     }
@@ -302,11 +304,14 @@ export class Player {
     return { isStream, includeUsage, single: single && isStream === wasStream }
   }
 
-  #task(record: number, form: AskedForm | undefined): PlayTask {
-    const { segment, offset, file, lineOffset, lineBytes } = this.#index.entry(record)
-    if (segment < 0)
-      return { line: { file, offset: lineOffset, length: lineBytes }, form: form ?? WHOLE }
-    return { position: { segment: this.#index.segments[segment] ?? '', offset }, form }
+  #task(taken: Taken, request: PlayRequest, form: AskedForm | undefined): PlayTask {
+    const { segment, offset, file, lineOffset, lineBytes } = this.#index.entry(taken.record)
+    const line = { file, offset: lineOffset, length: lineBytes }
+    if (segment < 0) return { line, form: form ?? WHOLE }
+    const position = { segment: this.#index.segments[segment] ?? '', offset }
+    if (lineBytes === 0) return { position, form }
+    const lineForm = this.#formOf(taken, request, false) ?? WHOLE
+    return { position, form, otherwise: { line, form: lineForm } }
   }
 
   /** Model mismatch is no miss where the order decides. */

@@ -92,6 +92,7 @@ export class Recorder {
       folder: recording.folder,
       appender: recording.appender,
       workers: config.recordWorkers,
+      requests: config.recordRequests,
       log,
       onDropped: (hints) => counters.add('hintsDropped', hints),
       onVerified: ({ same, different, alone }) => {
@@ -102,9 +103,24 @@ export class Recorder {
     })
   }
 
+  /** Why nothing new can be recorded now; undefined while it can. */
+  get failure(): Error | undefined {
+    const { lowSpace } = this.tables
+    if (lowSpace === undefined) return this.writer.failure
+    return this.writer.failure ?? new Error(`${this.folder}: ${lowSpace}`)
+  }
+
+  /** True where an exchange that begins now is not to be recorded, for want of space. */
+  leavesOut(arrival: Arrival): boolean {
+    if (this.tables.lowSpace === undefined) return false
+    this.onVoid(arrival.number())
+    return true
+  }
+
   /** How this part of the recording is. */
   get state(): LaneTape {
-    const { appended, failure } = this.writer
+    const { appended } = this.writer
+    const { failure } = this
     const queue = this.#queue
     return {
       segment: this.writer.nameOf(this.#segment),

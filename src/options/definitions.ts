@@ -25,6 +25,7 @@ import { CONTROL_OPTIONS } from './control-definitions.ts'
 import { REPLAY_OPTIONS } from './replay-definitions.ts'
 import { TRANSFORM_OPTIONS } from './transform-definitions.ts'
 import { RESPONDER_OPTIONS } from './responder-definitions.ts'
+import { TAPE_OPTIONS } from './tape-definitions.ts'
 import type { OptionDefinition } from './definition.ts'
 
 /** The table. Order is the order of help and README. */
@@ -224,13 +225,7 @@ export const OPTIONS = {
     help: 'time one write to the tape may take before on_tape_failure applies; 0 is no bound',
     why: 'a hanging disk must not hang every client',
   },
-  segmentBytes: {
-    kind: bytes(64 * 2 ** 10, '64KiB', '256MiB'),
-    default: '256MiB',
-    group: 'recording',
-    help: 'size at which a tape segment is closed and the next one begun',
-    why: 'smaller ones are sealed and shipped sooner, larger ones make fewer files',
-  },
+  ...TAPE_OPTIONS,
   tag: {
     kind: pairs(/^[\w./-]{1,64}$/, label, 'name=text', 'a map of names to short texts', 'run=17'),
     default: null,

@@ -7,6 +7,7 @@ import { formatPace } from '../replay/pace.ts'
 import { formatControlAddress } from './control-address.ts'
 import { OPTION_KEYS, names, type OptionKey } from './definitions.ts'
 import type { Origin } from './read.ts'
+import { formatRetain } from './retention.ts'
 
 /** A value that JSON and YAML hold. */
 export type PlainValue =
@@ -83,6 +84,11 @@ const SHOWN: { readonly [K in OptionKey]: (config: RolltapeConfig) => PlainValue
   onTapeFailure: ({ onTapeFailure }) => onTapeFailure,
   commitTimeout: ({ commitTimeoutMs }) => duration(commitTimeoutMs),
   segmentBytes: ({ segmentBytes }) => segmentBytes,
+  recordRequests: ({ recordRequests }) => recordRequests,
+  minFreeBytes: ({ minFreeBytes }) => minFreeBytes,
+  takeOver: ({ takeOver }) => takeOver,
+  tapeCompress: ({ tapeCompress }) => tapeCompress,
+  tapeRetain: ({ tapeRetain }) => formatRetain(tapeRetain),
   tag: ({ tags }) => (Object.keys(tags).length === 0 ? null : { ...tags }),
   recordWorkers: ({ recordWorkers }) => recordWorkers,
   replayFile: ({ replayFile }) => replayFile,

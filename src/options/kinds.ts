@@ -45,7 +45,8 @@ const DURATION_UNIT_MS: Readonly<Record<string, number>> = {
   h: 3_600_000,
 }
 
-const BYTE_UNIT: Readonly<Record<string, number>> = {
+/** Bytes of each unit of a size. */
+export const BYTE_UNIT: Readonly<Record<string, number>> = {
   '': 1,
   b: 1,
   kb: 1e3,
@@ -309,7 +310,8 @@ function parseWhole(value: unknown, min: number, max: number): number {
   return Number(number)
 }
 
-function parseMeasure(
+/** A number with a unit, in the smallest; throws {@link Refusal}. */
+export function parseMeasure(
   value: unknown,
   units: Readonly<Record<string, number>>,
   bareUnit: string,

@@ -55,7 +55,12 @@ export interface LinePosition {
  * a miss to be explained.
  */
 export type PlayTask =
-  | { readonly position: TapePosition; readonly form?: AskedForm | undefined }
+  | {
+      readonly position: TapePosition
+      readonly form?: AskedForm | undefined
+      /** What to go by where the tape was let go meanwhile; undefined when there is no such line. */
+      readonly otherwise?: { readonly line: LinePosition; readonly form: AskedForm } | undefined
+    }
   | { readonly line: LinePosition; readonly form: AskedForm }
   | { readonly explain: ExplainTask }
   | {

@@ -12,7 +12,7 @@ import { RolltapeError } from '../errors.ts'
 import { INDEX_STRETCH_BYTES, SIDECAR_WORTH_BYTES, SOURCE_READS_MAX } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { TapeFolder } from '../tape/reader.ts'
-import { partsUpTo } from '../trajectory/parts.ts'
+import { partsUpTo, tapeFolderBeside } from '../trajectory/parts.ts'
 import type { IgnoreRules } from './canonical.ts'
 import { IndexPool } from './index-pool.ts'
 import type { IndexPart } from './index-join.ts'
@@ -85,7 +85,8 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
     })
   }
   const folder = isTape ? file : folderBeside(file)
-  const segments = folder === undefined ? [] : new TapeFolder(folder).written()
+  const tape = folder === undefined ? undefined : new TapeFolder(folder)
+  const segments = tape?.written() ?? []
   if (isTape && segments.length === 0) {
     throw new RolltapeError('not_found', `there is no tape in the folder ${file}`, {
       hint: 'give a .jsonl of records, or a tape folder such as runs/a.tape',
@@ -94,7 +95,7 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
   const files = isTape ? [] : partsUpTo(file)
   const states = files.map(fileState)
   const sizes = isTape
-    ? segments.map(({ name }) => statSync(join(file, name)).size)
+    ? segments.map(({ name }) => tape?.sizeOf(name) ?? 0)
     : states.map(({ size }) => size)
   const progress = new ProgressSum(sizes, options.onProgress)
   const pool = new IndexPool(progress.total)
@@ -290,9 +291,9 @@ class ProgressSum {
   }
 }
 
-/** The tape folder beside a file of records: `runs/a.jsonl`, `runs/a.000001.jsonl` → `runs/a.tape`. */
+/** The tape folder beside a file of records, if it is there. */
 function folderBeside(file: string): string | undefined {
-  const folder = `${file.replace(/(?:\.\d{6})?\.jsonl$/, '')}.tape`
+  const folder = tapeFolderBeside(file)
   const found = statSync(folder, { throwIfNoEntry: false })
   return found?.isDirectory() === true ? folder : undefined
 }

@@ -13,7 +13,9 @@ import { isPartialOutcome } from './pack-record.ts'
 import { readSourceLine } from './source-line.ts'
 
 /** Where a recorded request stands. */
-export type RequestPlace = { readonly line: LinePosition } | { readonly position: TapePosition }
+export type RequestPlace =
+  | { readonly line: LinePosition }
+  | { readonly position: TapePosition; readonly otherwise?: LinePosition | undefined }
 
 /** What is to be explained. */
 export interface ExplainTask {

@@ -8,6 +8,8 @@ import { closeSync, openSync, readSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { INDEX_BLOCK_BYTES, LINE_BYTES_MAX } from '../limits.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
+import { tapeFolderBeside } from '../trajectory/parts.ts'
+import { TapedRequests, isRequestTaped } from '../trajectory/taped-requests.ts'
 import { isObject } from '../wire/json.ts'
 import type { IgnoreRules } from './canonical.ts'
 import { makeJsonBytes } from './json-bytes.ts'
@@ -52,9 +54,11 @@ const LF = 0x0a
 /** Reads a stretch. Throws when the file cannot be read. */
 export function scanStretch(stretch: Stretch, ignore: IgnoreRules): ScannedStretch {
   const fd = openSync(stretch.path, 'r')
+  const reader = new StretchReader(fd, stretch, ignore)
   try {
-    return new StretchReader(fd, stretch, ignore).read()
+    return reader.read()
   } finally {
+    reader.requests?.close()
     closeSync(fd)
   }
 }
@@ -64,6 +68,8 @@ export function scanStretch(stretch: Stretch, ignore: IgnoreRules): ScannedStret
  * the next line begins, and up to `#whole` there are whole lines.
  */
 class StretchReader {
+  /** Opened at the first record that needs it. */
+  requests: TapedRequests | undefined
   readonly #fd: number
   readonly #stretch: Stretch
   readonly #ignore: IgnoreRules
@@ -200,9 +206,16 @@ class StretchReader {
     }
     if (!isObject(record)) return this.#note(length, 'is not a JSON object', false)
     const place = { offset: this.#start + this.#at, length }
-    const stored = record as unknown as StoredRecord
+    const stored = this.#withRequest(record as unknown as StoredRecord)
     const why = packRecord(this.#packer, stored, place, this.#ignore)
     if (why !== undefined) this.#note(length, why, true)
+  }
+
+  /** What the record leaves to the tape is read there. */
+  #withRequest(record: StoredRecord): StoredRecord {
+    if (!isRequestTaped(record)) return record
+    this.requests ??= new TapedRequests(tapeFolderBeside(this.#stretch.path))
+    return this.requests.record(record)
   }
 
   #sum(): void {

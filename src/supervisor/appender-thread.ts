@@ -12,7 +12,7 @@ import type { WatchBatch } from './watched.ts'
 
 /** What the supervisor says to the appender. */
 export type AppenderCommand =
-  | { readonly type: 'derived' }
+  | { readonly type: 'derived'; readonly durable: boolean }
   | { readonly type: 'settle'; readonly seq: number }
   | { readonly type: 'state' }
   | { readonly type: 'watch'; readonly watched: boolean }
@@ -42,7 +42,7 @@ export interface AppenderState {
 /** What the appender says to the supervisor. */
 export type AppenderMessage =
   | { readonly type: 'ready' }
-  | { readonly type: 'derived'; readonly ranges: readonly SeqRange[] }
+  | { readonly type: 'derived'; readonly ranges: readonly SeqRange[]; readonly error?: string }
   | ({ readonly type: 'state' } & AppenderState)
   | { readonly type: 'watched'; readonly batch: WatchBatch }
   | { readonly type: 'sessions'; readonly sums: readonly SessionSum[] }
@@ -106,13 +106,14 @@ export class AppenderThread {
   }
 
   /**
-   * Which exchanges have their line now.
-   * @throws when the thread has ended.
+   * Which exchanges have their line now; with `durable` those lines are on the disk itself.
+   * @throws when the thread has ended, or the disk does not take them.
    */
-  async derived(): Promise<readonly SeqRange[]> {
-    this.#tell({ type: 'derived' })
+  async derived(durable = false): Promise<readonly SeqRange[]> {
+    this.#tell({ type: 'derived', durable })
     const answer = await this.#hear('derived')
     if (answer === undefined) throw new Error('the appender has ended')
+    if (answer.error !== undefined) throw new Error(answer.error)
     return answer.ranges
   }
 

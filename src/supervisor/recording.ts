@@ -4,15 +4,15 @@
  * its record before the first new one is taken.
  */
 import { dirname } from 'node:path'
-import { Worker } from 'node:worker_threads'
 import { RolltapeError, errorText } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
-import { DeriveQueue } from '../lane/derive-queue.ts'
+import type { TapeRetain } from '../options/retention.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
 import { takeLock } from '../tape/lock.ts'
 import { inspectTape, nextSegments } from '../tape/recovery.ts'
 import type { Recovery } from '../tape/recovery.ts'
+import type { RecordRequests } from '../trajectory/derive.ts'
 import type { Checkpoint } from '../trajectory/appender.ts'
 import type { PartOrder } from '../lane/lane.ts'
 import type { ClosedPart } from '../trajectory/appender.ts'
@@ -22,13 +22,14 @@ import { nextPart, partFile } from '../trajectory/parts.ts'
 import { adoptLines } from '../trajectory/adopt.ts'
 import type { SessionSum } from '../trajectory/session-sums.ts'
 import { SeqSet } from '../trajectory/seq-set.ts'
-import type { SeqRange } from '../trajectory/seq-set.ts'
-import { workerUrl } from '../workers.ts'
 import { AppenderThread } from './appender-thread.ts'
 import type { AppenderClose, AppenderState } from './appender-thread.ts'
 import { progressLog } from './log.ts'
+import { FreeSpace } from './free-space.ts'
+import { derivePending, inspectAside } from './left-behind.ts'
 import { RecordedTrajectories } from './recorded-trajectories.ts'
 import { SharedTables, makeSharedMemory } from './shared.ts'
+import { TapeKeeping } from './tape-keeping.ts'
 import { TurnsFile } from './turns.ts'
 import type { WatchBatch } from './watched.ts'
 
@@ -54,9 +55,17 @@ export interface RecordingOptions {
   /** Path of the `.jsonl`. */
   readonly file: string
   readonly workers: number
+  /** Whether requests go into the records. Default `full`. */
+  readonly requests?: RecordRequests
   /** What is answered is on the disk itself (durability `synced`). */
   readonly synced: boolean
   readonly log: LaneLog
+  /** Free space that the disk is to have; 0, the default, is no bound. */
+  readonly minFreeBytes?: number
+  /** Take a lock that cannot be proven to be left behind. Default false. */
+  readonly takeOver?: boolean
+  /** What becomes of finished segments. Default: they stay as they are. */
+  readonly keep?: { readonly seals: boolean; readonly retain: TapeRetain }
   readonly onTrouble: (message: string) => void
   /** Takes what watchers are told of records. */
   readonly onWatched?: (batch: WatchBatch) => void
@@ -70,13 +79,6 @@ interface Opened {
   readonly turns: TurnsFile
   readonly tables: SharedTables
   readonly trajectories: RecordedTrajectories
-}
-
-/** What the thread that looks at a tape is started with. */
-export interface InspectWorkerData {
-  readonly folder: string
-  readonly derived: readonly SeqRange[]
-  readonly before: ReadonlyMap<number, number>
 }
 
 /** The lanes as a rotation needs them. */
@@ -118,6 +120,8 @@ export class Recording {
   #left: string | null = null
   readonly #nextSegments: Map<number, number>
   #recovering: Promise<void> = Promise.resolve()
+  readonly #keeping: TapeKeeping
+  readonly #space: FreeSpace
 
   private constructor(opened: Opened, options: RecordingOptions, unlock: () => void) {
     this.folder = opened.folder
@@ -135,6 +139,21 @@ export class Recording {
     this.#turns.save()
     this.#timer = setInterval(() => this.#turns.save(), TURNS_MS)
     this.#timer.unref()
+    this.#space = new FreeSpace({
+      folder: this.folder,
+      minBytes: options.minFreeBytes ?? 0,
+      tables: this.tables,
+      log: options.log,
+      disk: realDisk,
+    })
+    this.#keeping = new TapeKeeping({
+      ...(options.keep ?? { seals: false, retain: { kind: 'keep' } }),
+      folder: this.folder,
+      derived: (durable) => this.#appender.derived(durable),
+      finishedBefore: () => this.#nextSegments,
+      log: options.log,
+      onTrouble: options.onTrouble,
+    })
   }
 
   /**
@@ -144,7 +163,7 @@ export class Recording {
   static async open(options: RecordingOptions): Promise<Recording> {
     const folder = tapeFolderOf(options.file)
     const disk = realDisk
-    const unlock = prepare(options.file, folder, disk)
+    const unlock = prepare(options, folder, disk)
     try {
       return new Recording(await recover(options, folder, disk), options, unlock)
     } catch (error) {
@@ -249,10 +268,10 @@ export class Recording {
 
   async #recover(before: ReadonlyMap<number, number>, seq: number): Promise<void> {
     const { folder, appender } = this
-    const { workers, log } = this.#options
+    const { workers, log, requests = 'full' } = this.#options
     const derived = await this.#appender.derived()
     const recovery = await inspectAside({ folder, derived, before })
-    const lost = await derivePending(recovery, { folder, appender, workers, log })
+    const lost = await derivePending(recovery, { folder, appender, workers, log, requests })
     if (lost > 0) throw new Error(`${lost} could not be made or written`)
     // What another one has left, and could not be made, is not settled by this.
     if (seq > 0 && this.#left === null) this.#appender.settle(seq)
@@ -264,7 +283,9 @@ export class Recording {
    */
   async close(): Promise<AppenderClose> {
     clearInterval(this.#timer)
+    this.#space.close()
     try {
+      await this.#keeping.close()
       await this.trajectories.close()
       await this.#recovering
       const { lines, trouble } = await this.#appender.close()
@@ -276,12 +297,16 @@ export class Recording {
   }
 }
 
-function prepare(file: string, folder: string, disk: Disk): () => void {
+function prepare(
+  { file, takeOver = false, log }: RecordingOptions,
+  folder: string,
+  disk: Disk,
+): () => void {
   try {
     disk.makeFolderSync(dirname(file))
     disk.closeSync(disk.openSync(file, 'a'))
     disk.makeFolderSync(folder)
-    return takeLock(folder, disk)
+    return takeLock(folder, disk, takeOver, (held) => log.warn({ folder }, `taken over: ${held}`))
   } catch (cause) {
     if (cause instanceof RolltapeError) throw cause
     const message = `cannot record to ${file}: ${errorText(cause)}`
@@ -293,7 +318,7 @@ function prepare(file: string, folder: string, disk: Disk): () => void {
 }
 
 async function recover(
-  { file, workers, synced, log, onTrouble }: RecordingOptions,
+  { file, workers, requests = 'full', synced, log, onTrouble }: RecordingOptions,
   folder: string,
   disk: Disk,
 ): Promise<Opened> {
@@ -323,7 +348,8 @@ async function recover(
   const trajectories = await RecordedTrajectories.open(told)
   const appender = await AppenderThread.start(files, adopted.checkpoint, onTrouble)
   try {
-    const lost = await derivePending(recovery, { folder, appender: appender.id, workers, log })
+    const pending = { folder, appender: appender.id, workers, log, requests }
+    const lost = await derivePending(recovery, pending)
     // Numbers that a crash took with it are no holes for the next start to look into.
     if (lost === 0) appender.settle(tables.seq)
   } catch (error) {
@@ -342,37 +368,6 @@ async function recover(
     cutBytes: adopted.cutBytes,
   }
   return { folder, recovery, report, appender, turns, tables, trajectories }
-}
-
-/** Makes the records that a crash left unmade. Returns how many could not be made or written. */
-async function derivePending(
-  recovery: Recovery,
-  options: { folder: string; appender: number; workers: number; log: LaneLog },
-): Promise<number> {
-  if (recovery.pending.length === 0) return 0
-  const queue = new DeriveQueue({ ...options, onDropped: () => undefined })
-  const progress = progressLog(options.log, 'deriving records')
-  try {
-    for (const [i, position] of recovery.pending.entries()) {
-      queue.hint(position)
-      if (queue.full) await queue.drained()
-      progress(i + 1, recovery.pending.length)
-    }
-    await queue.drained()
-    return queue.lost
-  } finally {
-    await queue.close()
-  }
-}
-
-/** Looks at the tape in a thread: hundreds of megabytes may have to be read. */
-function inspectAside(workerData: InspectWorkerData): Promise<Recovery> {
-  const worker = new Worker(workerUrl('inspect'), { name: 'inspect', workerData })
-  const { promise, resolve, reject } = Promise.withResolvers<Recovery>()
-  worker.once('message', resolve)
-  worker.once('error', reject)
-  worker.once('exit', () => reject(new Error('the thread that read the tape ended')))
-  return promise
 }
 
 function readCheckpoint(path: string, disk: Disk): Checkpoint {

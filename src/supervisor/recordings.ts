@@ -64,8 +64,12 @@ export class Recordings {
     const recording = await Recording.open({
       file,
       workers: config.recordWorkers,
+      requests: config.recordRequests,
       synced: config.durability === 'synced',
+      minFreeBytes: config.minFreeBytes,
+      takeOver: config.takeOver,
       log,
+      keep: { seals: config.tapeCompress === 'zstd', retain: config.tapeRetain },
       onTrouble: (message) => {
         this.lastTrouble = message
         log.error({}, message)

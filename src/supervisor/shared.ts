@@ -113,7 +113,7 @@ const SLOTS = SESSIONS_MAX * 2
 /** Makes the memory for a recording. */
 export function makeSharedMemory(): SharedMemory {
   return {
-    sequence: new SharedArrayBuffer(16),
+    sequence: new SharedArrayBuffer(32),
     turns: new SharedArrayBuffer(SLOTS * ENTRY_WORDS * 4),
   }
 }
@@ -125,6 +125,8 @@ export class SharedTables {
   readonly #sessions: Int32Array
   readonly #frozen: Int32Array
   readonly #turns: Int32Array
+  /** Bytes free on the disk, and how many there must be; the latter 0 while there are. */
+  readonly #space: Float64Array
 
   constructor(memory: SharedMemory) {
     this.memory = memory
@@ -132,6 +134,20 @@ export class SharedTables {
     this.#sessions = new Int32Array(memory.sequence, 8, 1)
     this.#frozen = new Int32Array(memory.sequence, 12, 1)
     this.#turns = new Int32Array(memory.turns)
+    this.#space = new Float64Array(memory.sequence, 16, 2)
+  }
+
+  /** Why nothing new is to be recorded: the disk has too little room; undefined while it has enough. */
+  get lowSpace(): string | undefined {
+    const [free = 0, least = 0] = this.#space
+    if (least === 0) return undefined
+    return `${free} bytes are free, and min_free_bytes is ${least}`
+  }
+
+  /** Says that the disk has too little room, or (0) enough again. */
+  setLowSpace(freeBytes: number, leastBytes: number): void {
+    this.#space[0] = freeBytes
+    this.#space[1] = leastBytes
   }
 
   /** The next exchange number. */

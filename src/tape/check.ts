@@ -10,7 +10,8 @@ import type { Disk } from './disk.ts'
 import { realDisk } from './disk.ts'
 import type { TapedExchange, TapePosition } from './exchange.ts'
 import { KIND, segmentName } from './format.ts'
-import { isBlankSegment, SegmentFile, TapeFolder } from './reader.ts'
+import { LetGo } from './let-go.ts'
+import { SegmentFile, TapeFolder } from './reader.ts'
 
 /** Bytes of a segment that no sound frame covers. */
 export interface DamagedStretch {
@@ -31,9 +32,11 @@ export interface TapeFrames {
   readonly damaged: readonly DamagedStretch[]
   /** Ends of segments that were being written when the process or the machine died. */
   readonly torn: readonly DamagedStretch[]
+  /** Those that were let go by their recorder; no damage. */
+  readonly letGo: LetGo
   /** Names of segments that are not there, though later ones of their lane are. */
   readonly missing: readonly string[]
-  /** Segment files that are no tape, each with the reason. */
+  /** Segment files that are no tape, or sealed in a form that is damaged, each with the reason. */
   readonly unreadable: readonly string[]
 }
 
@@ -48,8 +51,9 @@ export function* readFrames(
   folder: string,
   disk: Disk = realDisk,
 ): Generator<[doneBytes: number, totalBytes: number], TapeFrames> {
-  const segments = new TapeFolder(folder, disk).segments()
-  const sizes = segments.map(({ name }) => disk.sizeSync(`${folder}/${name}`))
+  const tape = new TapeFolder(folder, disk)
+  const segments = tape.segments()
+  const sizes = segments.map(({ name }) => tape.sizeOf(name))
   const bytes = sizes.reduce((sum, size) => sum + size, 0)
   const last = new Map<number, TapePosition>()
   const open = new Set<number>()
@@ -58,11 +62,13 @@ export function* readFrames(
   const unreadable: string[] = []
   let frames = 0
   let done = 0
-  for (const [i, { name }] of segments.entries()) {
+  for (const [i, segment] of segments.entries()) {
+    const { name } = segment
     const size = sizes[i] ?? 0
-    const isBlank = isBlankSegment(`${folder}/${name}`, disk)
+    const isBlank = tape.isBlank(segment)
     if (isBlank) torn.push({ segment: name, offset: 0, bytes: size })
     const file = isBlank ? undefined : openSegment(folder, name, disk, unreadable)
+    if (file?.trouble !== undefined) unreadable.push(file.trouble)
     for (let from = file?.firstFrame ?? size; file !== undefined;) {
       let left = FRAMES_PER_STEP
       const report = file.walk(
@@ -87,7 +93,8 @@ export function* readFrames(
     file?.close()
     done += size
   }
-  const missing = missingOf(segments)
+  const letGo = new LetGo(folder, disk)
+  const missing = missingOf(segments).filter((name) => !letGo.has(name))
   return {
     segments: segments.length,
     bytes,
@@ -96,6 +103,7 @@ export function* readFrames(
     open,
     damaged,
     torn,
+    letGo,
     missing,
     unreadable,
   }
@@ -118,7 +126,12 @@ export function placeOf({ segment, offset, bytes }: DamagedStretch): string {
 /** An exchange that was gathered, or why it cannot be. */
 export type Gathered =
   | { readonly seq: number; readonly exchange: TapedExchange }
-  | { readonly seq: number; readonly why: string }
+  | {
+      readonly seq: number
+      readonly why: string
+      /** It is no damage: part of its tape was let go. */
+      readonly isLetGo: boolean
+    }
 
 /** Gathers exchanges by the places of their last frames, in the order of their numbers. */
 export function* gatherAll(
@@ -142,7 +155,7 @@ function gather(tape: TapeFolder, seq: number, position: TapePosition): Gathered
     return { seq, exchange: tape.exchange(position) }
   } catch (error) {
     if (!(error instanceof RolltapeError)) throw error
-    return { seq, why: error.message }
+    return { seq, why: error.message, isLetGo: error.code === 'tape_let_go' }
   }
 }
 

@@ -9,6 +9,13 @@ import fs from 'node:fs'
 
 type Done = (error: NodeJS.ErrnoException | null) => void
 
+/** How a file system is. */
+export interface Space {
+  readonly freeBytes: number
+  /** The number that the system knows it by. */
+  readonly type: number
+}
+
 /** What the tape asks of a disk. */
 export interface Disk {
   /** Makes a new file and fails when it is there already; mode 0600. */
@@ -23,6 +30,8 @@ export interface Disk {
   /** Makes a folder's entries durable (a new file's name survives a power cut). */
   syncFolder(folder: string, done: Done): void
   close(fd: number, done: Done): void
+  /** The file system that a path is on: bytes free for us, and its type (`f_type` of statfs). */
+  space(path: string, done: (error: Error | null, space: Space) => void): void
 
   openSync(path: string, flags: string): number
   readSync(fd: number, into: Buffer, at: number, bytes: number, position: number): number
@@ -31,6 +40,14 @@ export interface Disk {
   fdatasyncSync(fd: number): void
   closeSync(fd: number): void
   sizeSync(path: string): number
+  /** An open file: its bytes, when it was last written, and whether a name still leads to it. */
+  statSync(fd: number): {
+    readonly bytes: number
+    readonly writtenMs: number
+    readonly isNamed: boolean
+  }
+  /** Says when an open file was last written. */
+  setWrittenSync(fd: number, writtenMs: number): void
   listSync(folder: string): string[]
   makeFolderSync(folder: string): void
   readFileSync(path: string): Buffer
@@ -38,6 +55,7 @@ export interface Disk {
   replaceFileSync(path: string, bytes: Buffer | string): void
   /** Gives a file another name; who has it open writes on to it. */
   renameSync(from: string, to: string): void
+  syncFolderSync(folder: string): void
   removeSync(path: string): void
 }
 
@@ -52,6 +70,11 @@ export const realDisk: Disk = {
       fs.fsync(fd, (failed) => fs.close(fd, () => done(failed)))
     }),
   close: (fd, done) => fs.close(fd, done),
+  space: (path, done) =>
+    fs.statfs(path, (error, found) => {
+      if (error) done(error, { freeBytes: 0, type: 0 })
+      else done(null, { freeBytes: found.bavail * found.bsize, type: found.type })
+    }),
 
   openSync: (path, flags) => fs.openSync(path, flags, 0o600),
   readSync: (fd, into, at, bytes, position) => fs.readSync(fd, into, at, bytes, position),
@@ -60,6 +83,11 @@ export const realDisk: Disk = {
   fdatasyncSync: (fd) => fs.fdatasyncSync(fd),
   closeSync: (fd) => fs.closeSync(fd),
   sizeSync: (path) => fs.statSync(path).size,
+  statSync: (fd) => {
+    const { size, mtimeMs, nlink } = fs.fstatSync(fd)
+    return { bytes: size, writtenMs: mtimeMs, isNamed: nlink > 0 }
+  },
+  setWrittenSync: (fd, writtenMs) => fs.futimesSync(fd, writtenMs / 1_000, writtenMs / 1_000),
   listSync: (folder) => fs.readdirSync(folder),
   makeFolderSync: (folder) => void fs.mkdirSync(folder, { recursive: true, mode: 0o700 }),
   readFileSync: (path) => fs.readFileSync(path),
@@ -69,5 +97,13 @@ export const realDisk: Disk = {
     fs.renameSync(beside, path)
   },
   renameSync: (from, to) => fs.renameSync(from, to),
+  syncFolderSync: (folder) => {
+    const fd = fs.openSync(folder, 'r')
+    try {
+      fs.fsyncSync(fd)
+    } finally {
+      fs.closeSync(fd)
+    }
+  },
   removeSync: (path) => fs.rmSync(path, { force: true }),
 }

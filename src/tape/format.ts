@@ -110,15 +110,28 @@ export interface FrameHeader {
   readonly previousOffset: number
 }
 
-/** File name of a segment. */
+/** Name of a segment; also of its file, as long as it is not sealed. */
 export function segmentName(lane: number, number: number): string {
   return `${lane}-${String(number).padStart(6, '0')}.tape`
 }
 
-/** Lane and number out of a segment's file name; undefined when it is no segment's. */
+/** Behind the name of a segment that is sealed: its file is `0-000001.tape.zst`. */
+export const SEALED_SUFFIX = '.zst'
+
+/** Lane and number out of a segment's name; undefined when it is no segment's. */
 export function parseSegmentName(name: string): { lane: number; number: number } | undefined {
   const match = /^(\d+)-(\d{6,})\.tape$/.exec(name)
   return match ? { lane: Number(match[1]), number: Number(match[2]) } : undefined
+}
+
+/** Which segment a file holds, and whether in sealed form; undefined when it is no segment's. */
+export function parseSegmentFile(
+  file: string,
+): { name: string; lane: number; number: number; isSealed: boolean } | undefined {
+  const isSealed = file.endsWith(SEALED_SUFFIX)
+  const name = isSealed ? file.slice(0, -SEALED_SUFFIX.length) : file
+  const parsed = parseSegmentName(name)
+  return parsed && { name, ...parsed, isSealed }
 }
 
 /** A segment's first bytes: magic, version, length of the JSON that follows, the JSON, CRC32. */

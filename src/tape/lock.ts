@@ -26,11 +26,35 @@ interface LockHolder {
 }
 
 /**
- * Takes the lock of a tape folder; the function returned gives it back.
+ * Takes the lock of a tape folder; the function returned gives it back. With `takeOver` also one that
+ * cannot be proven to be left behind, which `onTaken` is told of; never one of a process that runs here.
  * @throws RolltapeError `recording_locked` while another process may hold it.
  */
-export function takeLock(folder: string, disk: Disk): () => void {
-  return take(`${folder}/lock`, disk)
+export function takeLock(
+  folder: string,
+  disk: Disk,
+  takeOver = false,
+  onTaken?: (why: string) => void,
+): () => void {
+  const path = `${folder}/lock`
+  if (!takeOver) return take(path, disk)
+  try {
+    return take(path, disk)
+  } catch (error) {
+    const isLocked = error instanceof RolltapeError && error.code === 'recording_locked'
+    const text = readText(path, disk)
+    if (!isLocked || text === undefined || runsHere(parseHolder(text))) throw error
+    removeLeft(path, text, disk)
+    const release = take(path, disk)
+    onTaken?.(error.message)
+    return release
+  }
+}
+
+/** True for a holder that is proven to run, on this very machine. */
+function runsHere(holder: LockHolder | undefined): boolean {
+  if (holder?.host !== hostname() || holder.boot !== bootId()) return false
+  return holder.startTicks !== '' && startTicks(holder.pid) === holder.startTicks
 }
 
 /** Why somebody may be recording into a tape folder right now; undefined when nobody is. */
@@ -128,10 +152,11 @@ function parseHolder(text: string): LockHolder | undefined {
 
 function locked(path: string, holder: LockHolder | undefined, why: string): RolltapeError {
   const since = holder === undefined ? '' : `, since ${holder.since}`
+  const more = runsHere(holder) ? '' : '; --take-over if it is gone for certain'
   return new RolltapeError(
     'recording_locked',
     `another rolltape records here: ${path} is held (${why}${since})`,
-    { hint: 'record into another file, or stop the other one; remove the lock only if it is gone' },
+    { hint: `record into another file, or stop the other one${more}` },
   )
 }
 

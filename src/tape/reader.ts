@@ -20,12 +20,16 @@ import {
   FRAME_OVERHEAD_BYTES,
   KIND,
   formatJson,
+  parseSegmentFile,
   parseSegmentHeader,
   parseSegmentName,
   readFrameHeader,
   segmentName,
 } from './format.ts'
 import type { FrameHeader, SegmentHeader } from './format.ts'
+import { LetGo } from './let-go.ts'
+import { FrameCache, openIfThere, openSegmentBytes } from './segment-bytes.ts'
+import type { SegmentBytes } from './segment-bytes.ts'
 
 const MAGIC = Buffer.alloc(4)
 MAGIC.writeUInt32LE(FRAME_MAGIC)
@@ -36,6 +40,8 @@ const WINDOWS = {
 } as const
 const OPEN_SEGMENTS_MAX = 16
 const BLANK_BLOCK_BYTES = 4_096
+/** Unpacked frames that a walk keeps: it may go back over the seam of two. */
+const WALK_FRAMES_KEPT = 2
 /** Kinds without which an exchange would be told wrongly. */
 const NEEDED: ReadonlySet<number> = new Set([KIND.begin, KIND.request, KIND.sent, KIND.head])
 
@@ -44,6 +50,16 @@ export interface WalkedFrame extends FrameHeader {
   readonly offset: number
   /** The payload, or undefined when the walk was told to skip this kind's payloads. */
   readonly payload: Buffer | undefined
+}
+
+/** A segment of a folder. */
+export interface ListedSegment {
+  /** As in a record's `tape`, e.g. `0-000001.tape`. */
+  readonly name: string
+  readonly lane: number
+  readonly number: number
+  /** It is there in sealed form only. */
+  readonly isSealed: boolean
 }
 
 /** What a walk tells besides frames. */
@@ -62,9 +78,7 @@ export class SegmentFile {
   readonly name: string
   /** Offset of the first frame. */
   readonly firstFrame: number
-  readonly #disk: Disk
-  readonly #fd: number
-  readonly #path: string
+  readonly #bytes: SegmentBytes
   readonly #reach: (typeof WINDOWS)[keyof typeof WINDOWS]
   readonly #memory: Buffer
   #window: Buffer = Buffer.alloc(0)
@@ -75,25 +89,34 @@ export class SegmentFile {
     name: string,
     disk: Disk = realDisk,
     use: keyof typeof WINDOWS = 'walk',
+    cache = new FrameCache(WALK_FRAMES_KEPT),
   ) {
     this.name = name
     this.#reach = WINDOWS[use]
     this.#memory = Buffer.allocUnsafeSlow(this.#reach.behind + this.#reach.ahead)
-    this.#disk = disk
-    this.#path = `${folder}/${name}`
-    this.#fd = disk.openSync(this.#path, 'r')
+    this.#bytes = openSegmentBytes(folder, name, disk, cache)
     const parsed = parseSegmentHeader(this.read(0, 4096))
     if (parsed === undefined || parsed.version > FORMAT_VERSION) {
       this.close()
-      throw new RolltapeError('tape_corrupt', segmentTrouble(this.#path, parsed?.version))
+      throw new RolltapeError('tape_corrupt', segmentTrouble(`${folder}/${name}`, parsed?.version))
     }
     this.header = parsed.header
     this.firstFrame = parsed.bytes
   }
 
-  /** Bytes in the file now. */
+  /** Bytes of the segment now, plain. */
   get size(): number {
-    return this.#disk.sizeSync(this.#path)
+    return this.#bytes.size
+  }
+
+  /** True when it was sealed or let go since it was opened: its place on the disk waits for this. */
+  get isGone(): boolean {
+    return this.#bytes.isGone
+  }
+
+  /** What is wrong with the form it is sealed in; undefined when nothing is. */
+  get trouble(): string | undefined {
+    return this.#bytes.trouble
   }
 
   /** Up to `bytes` bytes from `at`; fewer at the end of the file. A view that lasts one call. */
@@ -113,7 +136,7 @@ export class SegmentFile {
   #fill(into: Buffer, at: number): Buffer {
     let got = 0
     while (got < into.length) {
-      const n = this.#disk.readSync(this.#fd, into, got, into.length - got, at + got)
+      const n = this.#bytes.read(into, got, into.length - got, at + got)
       if (n === 0) break
       got += n
     }
@@ -167,7 +190,7 @@ export class SegmentFile {
 
   /** Closes the file. */
   close(): void {
-    this.#disk.closeSync(this.#fd)
+    this.#bytes.close()
   }
 
   /** Where the next sound header stands; `size` when there is none. */
@@ -190,28 +213,48 @@ export class TapeFolder {
   readonly folder: string
   readonly #disk: Disk
   readonly #open = new Map<string, SegmentFile>()
+  readonly #cache = new FrameCache()
 
   constructor(folder: string, disk: Disk = realDisk) {
     this.folder = folder
     this.#disk = disk
   }
 
-  /** Names of all segments, by lane and number. */
-  segments(): { name: string; lane: number; number: number }[] {
-    return this.#disk
-      .listSync(this.folder)
-      .flatMap((name) => {
-        const parsed = parseSegmentName(name)
-        return parsed ? [{ name, ...parsed }] : []
-      })
-      .sort((a, b) => a.lane - b.lane || a.number - b.number)
+  /** All segments, by lane and number, whichever form they have. */
+  segments(): ListedSegment[] {
+    const found = new Map<string, ListedSegment>()
+    for (const file of this.#disk.listSync(this.folder)) {
+      const segment = parseSegmentFile(file)
+      if (segment === undefined || (segment.isSealed && found.has(segment.name))) continue
+      found.set(segment.name, segment)
+    }
+    return [...found.values()].sort((a, b) => a.lane - b.lane || a.number - b.number)
   }
 
   /** Those of them that hold something: a crash may leave one that was begun and is blank. */
-  written(): { name: string; lane: number; number: number }[] {
-    return this.segments().filter(
-      ({ name }) => !isBlankSegment(`${this.folder}/${name}`, this.#disk),
-    )
+  written(): ListedSegment[] {
+    return this.segments().filter((segment) => !this.isBlank(segment))
+  }
+
+  /**
+   * True for a segment that was begun and never written: empty, or nothing but zeros after a power
+   * cut. Every reader steps over it. Of one that was written the first block is read.
+   */
+  isBlank({ name, isSealed }: ListedSegment): boolean {
+    return !isSealed && isBlankFile(`${this.folder}/${name}`, this.#disk)
+  }
+
+  /** Plain bytes of a segment, sealed or not; 0 when it has gone meanwhile. */
+  sizeOf(name: string): number {
+    try {
+      const bytes = openSegmentBytes(this.folder, name, this.#disk, this.#cache)
+      const { size } = bytes
+      bytes.close()
+      return size
+    } catch (error) {
+      if (error instanceof RolltapeError && error.code === 'not_found') return 0
+      throw error
+    }
   }
 
   /** A segment by name; kept open for the next caller (16 at most). */
@@ -222,7 +265,8 @@ export class TapeFolder {
       this.#open.set(name, known)
       return known
     }
-    const file = new SegmentFile(this.folder, name, this.#disk, 'gather')
+    this.#closeGone()
+    const file = this.#openSegment(name)
     this.#open.set(name, file)
     if (this.#open.size > OPEN_SEGMENTS_MAX) {
       const [oldest] = this.#open.keys()
@@ -237,7 +281,8 @@ export class TapeFolder {
   /**
    * Gathers the exchange whose last frame stands at `position`. A piece of the answer whose payload
    * is damaged becomes a gap.
-   * @throws RolltapeError `tape_corrupt` when any other frame of it is missing or damaged.
+   * @throws RolltapeError `tape_corrupt` when any other frame of it is missing or damaged,
+   *   `tape_let_go` when one was let go by its recorder.
    */
   exchange(position: TapePosition): TapedExchange {
     const lane = parseSegmentName(position.segment)?.lane
@@ -265,6 +310,26 @@ export class TapeFolder {
     }
   }
 
+  #openSegment(name: string): SegmentFile {
+    try {
+      return new SegmentFile(this.folder, name, this.#disk, 'gather', this.#cache)
+    } catch (error) {
+      const isMissing = error instanceof RolltapeError && error.code === 'not_found'
+      if (!isMissing || !new LetGo(this.folder, this.#disk).has(name)) throw error
+      const message = `${this.folder}/${name} was let go (tape_retain)`
+      throw new RolltapeError('tape_let_go', message, { hint: 'the record has what is left of it' })
+    }
+  }
+
+  /** What was sealed or let go meanwhile takes its place on the disk until it is closed. */
+  #closeGone(): void {
+    for (const [name, file] of this.#open) {
+      if (!file.isGone) continue
+      file.close()
+      this.#open.delete(name)
+    }
+  }
+
   #corrupt(segment: string, what: string): RolltapeError {
     return new RolltapeError('tape_corrupt', `${this.folder}/${segment}: ${what}`)
   }
@@ -276,12 +341,10 @@ export class TapeFolder {
   }
 }
 
-/**
- * True for a segment that was begun and never written: empty, or nothing but zeros after a power cut.
- * Every reader steps over it. Of one that was written the first block is read.
- */
-export function isBlankSegment(path: string, disk: Disk = realDisk): boolean {
-  const fd = disk.openSync(path, 'r')
+function isBlankFile(path: string, disk: Disk): boolean {
+  const fd = openIfThere(path, disk)
+  // It was sealed just now, so something was in it.
+  if (fd === undefined) return false
   try {
     const block = Buffer.alloc(BLANK_BLOCK_BYTES)
     for (let at = 0; ;) {

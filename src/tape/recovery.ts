@@ -128,7 +128,8 @@ function walkSegments(input: RecoveryInput, segments: readonly Known[], disk: Di
   let skippedBytes = 0
   let tornBytes = 0
   let doneBytes = 0
-  const sizes = segments.map(({ name }) => disk.sizeSync(`${input.folder}/${name}`))
+  const tape = new TapeFolder(input.folder, disk)
+  const sizes = segments.map(({ name }) => tape.sizeOf(name))
   const totalBytes = sizes.reduce((sum, size) => sum + size, 0)
   for (const [i, { name }] of segments.entries()) {
     const file = new SegmentFile(input.folder, name, disk)

@@ -134,6 +134,14 @@ export class Appender {
     }
   }
 
+  /**
+   * Makes all lines durable.
+   * @throws when the disk does.
+   */
+  sync(): void {
+    this.#disk.fdatasyncSync(this.#fd)
+  }
+
   /** Every number up to this has its line, or will never have one (a crash took it). */
   settle(seq: number): void {
     this.#derived.fill(seq)

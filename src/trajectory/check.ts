@@ -4,7 +4,9 @@
  */
 import { hash } from 'node:crypto'
 import type { TapedExchange } from '../tape/exchange.ts'
+import { ANSWER_LIMITS } from './answer.ts'
 import { deriveRecord } from './derive.ts'
+import type { RecordRequests } from './derive.ts'
 import type { StoredRecord } from './jsonl.ts'
 import { SeqSet } from './seq-set.ts'
 
@@ -30,16 +32,24 @@ export class RecordCheck implements RecordsSeen {
   readonly seqs = new SeqSet()
   readonly doubled: number[] = []
   readonly digests = new Map<number, string>()
+  /** Numbers whose record names a segment that was let go. */
+  readonly letGo = new SeqSet()
+  readonly #isLetGo: (segment: string) => boolean
+
+  constructor(isLetGo: (segment: string) => boolean) {
+    this.#isLetGo = isLetGo
+  }
 
   /** Takes one record. */
   add(record: StoredRecord): void {
     this.count++
-    const { seq, sha256 } = record
+    const { seq, sha256, tape } = record
     if (typeof seq !== 'number') {
       this.unnumbered++
       return
     }
     if (!this.seqs.add(seq)) this.doubled.push(seq)
+    if (tape !== undefined && this.#isLetGo(tape.segment)) this.letGo.add(seq)
     if (typeof sha256?.request === 'string') {
       this.digests.set(seq, sha256.request.slice(0, DIGEST_CHARS))
     }
@@ -54,6 +64,7 @@ export class RecordCheck implements RecordsSeen {
 }
 
 /** The line of an exchange as derive makes it now, with its line break. */
-export function lineOf(exchange: TapedExchange): Buffer {
-  return Buffer.concat([deriveRecord(exchange).line, Buffer.from('\n')])
+export function lineOf(exchange: TapedExchange, requests: RecordRequests): Buffer {
+  const { line } = deriveRecord(exchange, ANSWER_LIMITS, undefined, requests)
+  return Buffer.concat([line, Buffer.from('\n')])
 }

@@ -21,7 +21,7 @@ import { comparisonOf } from '../replay/recorded.ts'
 import type { Verified } from '../replay/verdict.ts'
 import { ANSWER_LIMITS } from './answer.ts'
 import { bareRecord, deriveRecord } from './derive.ts'
-import type { RecordSummary } from './derive.ts'
+import type { RecordRequests, RecordSummary } from './derive.ts'
 import type { SessionCount } from './session-sums.ts'
 import type { Verification } from './record.ts'
 
@@ -55,6 +55,7 @@ export async function runDeriveTask(
   tape: TapeFolder,
   link: AppenderLink,
   task: DeriveTask,
+  requests: RecordRequests = 'full',
 ): Promise<DeriveResult> {
   if (task.walk !== undefined) {
     const walked = findEnds(tape, task.walk.from, task.walk.endsMax)
@@ -62,6 +63,8 @@ export async function runDeriveTask(
   }
   const unreadable: { position: TapePosition; reason: string }[] = []
   const lines: Buffer[] = []
+  /** The same with their requests, which the index knows too. */
+  const whole: Buffer[] = []
   const seqs: number[] = []
   const verifications: Verification[] = []
   const counts: SessionCount[] = []
@@ -71,19 +74,20 @@ export async function runDeriveTask(
       const { bare } = task
       const record =
         bare === undefined
-          ? deriveRecord(exchange, ANSWER_LIMITS, comparisonOf(exchange))
+          ? deriveRecord(exchange, ANSWER_LIMITS, comparisonOf(exchange), requests)
           : bareRecord(exchange, bare)
       if (record.summary.verify !== undefined) verifications.push(record.summary.verify)
       counts.push(countOf(record.summary))
       lines.push(record.line)
+      whole.push(record.whole ?? record.line)
       seqs.push(exchange.begin.seq)
     } catch (error) {
       unreadable.push({ position, reason: errorText(error) })
     }
   }
   if (seqs.length > 0 || task.voids.length > 0) {
-    const { json, bytes, lengths } = join(lines)
-    const index = packLines(json, bytes.length, lengths)
+    const { bytes, lengths } = join(lines)
+    const index = packLines(join(whole))
     try {
       await link.append({ seqs, bytes, lengths, voids: task.voids, index, counts })
     } catch (error) {
@@ -149,8 +153,15 @@ function openSegment(tape: TapeFolder, name: string): SegmentFile | undefined {
   }
 }
 
+/** Lines one after the other, each with its line break. */
+interface JoinedLines {
+  readonly json: JsonBytes
+  readonly bytes: Uint8Array
+  readonly lengths: number[]
+}
+
 /** The lines in one piece of memory that may be handed to another thread. */
-function join(lines: readonly Buffer[]): { json: JsonBytes; bytes: Uint8Array; lengths: number[] } {
+function join(lines: readonly Buffer[]): JoinedLines {
   const lengths = lines.map((line) => line.length + 1)
   const total = lengths.reduce((sum, length) => sum + length, 0)
   const json = makeJsonBytes(total)
@@ -166,12 +177,8 @@ function join(lines: readonly Buffer[]): { json: JsonBytes; bytes: Uint8Array; l
  * What a replay's index will ask of the lines, told while they are at hand; undefined when one of
  * them does not look like a line of ours (a replay finds out by itself).
  */
-function packLines(
-  json: JsonBytes,
-  total: number,
-  lengths: readonly number[],
-): PackedRecords | undefined {
-  if (!isUtf8(json.bytes.subarray(0, total))) return undefined
+function packLines({ json, bytes, lengths }: JoinedLines): PackedRecords | undefined {
+  if (!isUtf8(bytes)) return undefined
   const packer = new Packer()
   scanner ??= new LineScanner(IGNORE_NOTHING)
   let at = 0

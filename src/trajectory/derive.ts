@@ -49,9 +49,16 @@ export type RecordSummary = Omit<ExchangeRecord, 'request' | 'response' | 'token
 export interface DerivedRecord {
   /** The line in UTF-8 without its line break, in memory of its own (it may be transferred). */
   readonly line: Buffer
+  /** The line as it would be with its request; undefined where it is. For the index. */
+  readonly whole?: Buffer
   readonly summary: RecordSummary
   /** The part that the exchange belongs to; undefined when it has no END. */
   readonly part: number | undefined
+}
+
+/** A record, and what its line was made of. */
+interface WholeRecord extends DerivedRecord {
+  readonly fields: Readonly<Record<string, unknown>> & { readonly tape: object }
 }
 
 const UNSTRIPPED: Omit<ClientSide, 'exchange'> = { skipped: null, isStripped: false }
@@ -59,12 +66,39 @@ const UNSTRIPPED: Omit<ClientSide, 'exchange'> = { skipped: null, isStripped: fa
 /** Compares the answer with a recorded one (mode `verify`). */
 export type Compare = (live: LiveAnswer) => Verification
 
+/** The request's JSON as a record holds it; undefined when it is none. */
+export function requestBodyOf({ begin, requestBody }: TapedExchange): JsonBody | undefined {
+  const decoded = decodeBody(requestBody, contentEncodings(begin.headers)).bytes
+  const body = decoded.length === 0 ? undefined : readJsonBody(decoded)
+  return typeof body === 'string' ? undefined : body
+}
+
+/** Whether requests are in the record, or on the tape alone. */
+export type RecordRequests = 'full' | 'ref'
+
 /** Makes the record of one exchange. Never throws on anything a client or an upstream sent. */
 export function deriveRecord(
   exchange: TapedExchange,
   limits: AnswerLimits = ANSWER_LIMITS,
   compare?: Compare,
+  requests: RecordRequests = 'full',
 ): DerivedRecord {
+  const derived = deriveWhole(exchange, limits, compare)
+  return requests === 'full' ? derived : withoutRequest(derived)
+}
+
+/** Where its request is on the tape as well, the line says so instead of holding it. */
+function withoutRequest({ line, fields, ...derived }: WholeRecord): DerivedRecord {
+  if (fields.request === null) return { ...derived, line }
+  const tape = { ...fields.tape, request: true }
+  return { ...derived, line: formatLine({ ...fields, request: null, tape }), whole: line }
+}
+
+function deriveWhole(
+  exchange: TapedExchange,
+  limits: AnswerLimits,
+  compare: Compare | undefined,
+): WholeRecord {
   const request = attempt(() => readRequest(exchange), emptyRequest(exchange))
   const side = attempt(() => clientSide(exchange), { exchange, ...UNSTRIPPED })
   const seen = side.value.exchange
@@ -166,7 +200,7 @@ function assemble(
   bytes: AnswerBytes,
   { failure, ...side }: { readonly failure: string | null } & Omit<ClientSide, 'exchange'>,
   compare?: Compare,
-): DerivedRecord {
+): WholeRecord {
   const { begin, head, end } = exchange
   const transforms = transformsOf(exchange, side)
   const clientRetry = clientRetryOf(begin)
@@ -218,7 +252,7 @@ function assemble(
     ...(compare && { verify: compare(liveAnswer(answer, request, conclusion, head)) }),
   }
   const { request: _request, response: _response, tokens: _tokens, ...summary } = fields
-  return { line: formatLine(fields), summary, part: end?.part }
+  return { line: formatLine(fields), fields, summary, part: end?.part }
 }
 
 function liveAnswer(

@@ -35,6 +35,11 @@ export function partsUpTo(file: string): string[] {
   return [...closedParts(file).map((part) => part.file), file]
 }
 
+/** The tape folder beside a file of records: `runs/a.jsonl`, `runs/a.000001.jsonl` → `runs/a.tape`. */
+export function tapeFolderBeside(file: string): string {
+  return `${file.replace(/(?:\.\d{6,})?\.jsonl$/, '')}.tape`
+}
+
 /** True for the name of a part that a rotation closed. */
 export function isClosedPart(file: string): boolean {
   return /\.\d{6,}\.jsonl$/.test(file)

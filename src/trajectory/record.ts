@@ -148,7 +148,12 @@ export interface ExchangeRecord {
   /** How many tries its SDK had made before this one. */
   readonly client_retry?: number
   readonly sha256: { readonly request: string; readonly response: string | null }
-  readonly tape: { readonly segment: string; readonly end: number }
+  readonly tape: {
+    readonly segment: string
+    readonly end: number
+    /** Given where the request is there alone, and not in the record. */
+    readonly request?: true
+  }
   readonly tags: Readonly<Record<string, string>>
   /** Mode `verify` only: how this answer compares with the recorded one. */
   readonly verify?: Verification

@@ -33,6 +33,14 @@ export class SeqSet {
     return range !== undefined && range[0] <= seq
   }
 
+  /** True when every number of the other is in this one. */
+  covers(other: SeqSet): boolean {
+    return other.#ranges.every(([first, last]) => {
+      const range = this.#ranges[this.#at(last)]
+      return range !== undefined && range[0] <= first
+    })
+  }
+
   /** Adds a number; false when it was in the set. */
   add(seq: number): boolean {
     const at = this.#at(seq)

@@ -2,7 +2,6 @@
  * The records of a tape folder, derived anew, one exchange at a time: for whoever has the tape and
  * no `.jsonl`. Memory is bounded by one record; exchanges that a crash left open come last.
  */
-import { statSync } from 'node:fs'
 import { RolltapeError } from '../errors.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { KIND } from '../tape/format.ts'
@@ -37,7 +36,7 @@ export async function* readTapeRecords(
   }
   try {
     const segments = tape.written()
-    const sizes = segments.map(({ name }) => statSync(`${folder}/${name}`).size)
+    const sizes = segments.map(({ name }) => tape.sizeOf(name))
     const total = sizes.reduce((sum, size) => sum + size, 0)
     // Exchanges without an END so far, by lane and number: as many as ran at once.
     const open = new Map<string, TapePosition>()

@@ -69,6 +69,11 @@ t.test('R32: with an upstream alone, everything else is a default', async (t) =>
     onTapeFailure: 'refuse',
     commitTimeoutMs: 30_000,
     segmentBytes: 268_435_456,
+    recordRequests: 'full',
+    minFreeBytes: 268_435_456,
+    takeOver: false,
+    tapeCompress: 'zstd',
+    tapeRetain: { kind: 'keep' },
     tags: {},
     rotateBytes: 0,
     rotateIntervalMs: 0,
@@ -317,4 +322,25 @@ t.test('O6: `known` stands for the models that are known to want it', async (t) 
     flags: { ...UPSTREAM, maxCompletionTokens: ['known', 'o1*,x'] },
   })
   t.strictSame(maxCompletionTokens, ['gpt-5*', 'o1*', 'o3*', 'o4*', 'x'])
+})
+
+t.test('how long the tape stays is a word, a size or an age', async (t) => {
+  for (const [written, retain] of [
+    ['keep', { kind: 'keep' }],
+    ['until-derived', { kind: 'until_derived' }],
+    ['1.5GiB', { kind: 'bytes', bytesMax: 1_610_612_736 }],
+    ['500 MB', { kind: 'bytes', bytesMax: 500_000_000 }],
+    ['36h', { kind: 'age', ageMs: 129_600_000 }],
+    ['7d', { kind: 'age', ageMs: 604_800_000 }],
+  ] as const) {
+    const { tapeRetain } = resolveOptions({ flags: { ...UPSTREAM, tapeRetain: written } })
+    t.strictSame(tapeRetain, retain, written)
+  }
+  for (const written of ['7', '1000000', 'forever', '7 weeks', '-1d', '']) {
+    t.throws(
+      () => resolveOptions({ flags: { ...UPSTREAM, tapeRetain: written } }),
+      { code: 'bad_option' },
+      written,
+    )
+  }
 })

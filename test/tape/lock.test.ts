@@ -201,3 +201,35 @@ t.test('a full disk leaves no lock behind that would keep everybody out', async 
   }
   takeLock(folder, realDisk)()
 })
+
+t.test('--take-over takes what cannot be proven to be left behind, and is said', async (t) => {
+  for (const change of [{ host: 'elsewhere' }, { host: 'elsewhere', boot: '' }]) {
+    const folder = makeFolder(t)
+    leave(folder, change)
+    t.throws(() => takeLock(folder, realDisk), {
+      code: 'recording_locked',
+      hint: /--take-over if it is gone for certain/,
+    })
+    const told: string[] = []
+    const unlock = takeLock(folder, realDisk, true, (why) => told.push(why))
+    t.match(told, [/is held \(its owner runs on host elsewhere/])
+    t.equal(holderOf(folder).pid, process.pid)
+    unlock()
+    t.strictSame(readdirSync(folder), [])
+  }
+  const folder = makeFolder(t)
+  writeFileSync(`${folder}/lock`, 'no holder')
+  takeLock(folder, realDisk, true)()
+  t.strictSame(readdirSync(folder), [])
+})
+
+t.test('--take-over takes no lock of a process that is proven to run', async (t) => {
+  const folder = makeFolder(t)
+  const unlock = takeLock(folder, realDisk)
+  t.throws(() => takeLock(folder, realDisk, true), {
+    code: 'recording_locked',
+    hint: 'record into another file, or stop the other one',
+  })
+  t.equal(holderOf(folder).pid, process.pid)
+  unlock()
+})

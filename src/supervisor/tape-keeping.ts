@@ -1,0 +1,145 @@
+/**
+ * A recording's finished segments, from the main thread's side: looked for now and then, sealed or
+ * let go by a thread that is there only while there is something to look at. One step at a time, each with
+ * the records as they stand then; stopped at any moment, since each step can be begun anew.
+ */
+import { Worker } from 'node:worker_threads'
+import { errorText } from '../errors.ts'
+import type { LaneLog } from '../lane/context.ts'
+import { KEEP_LOOK_MS, KEEP_RETRY_MS } from '../limits.ts'
+import type { Disk } from '../tape/disk.ts'
+import { realDisk } from '../tape/disk.ts'
+import { TapeFolder } from '../tape/reader.ts'
+import { finishedOf } from '../trajectory/segment-keeper.ts'
+import type { KeepRules, KeepState, KeepStep } from '../trajectory/segment-keeper.ts'
+import type { SeqRange } from '../trajectory/seq-set.ts'
+import { workerUrl } from '../workers.ts'
+
+/** What the thread says to a message. */
+export interface KeepAnswer {
+  /** Null when nothing was to be done. */
+  readonly step: KeepStep | null
+  readonly trouble: string | null
+}
+
+/** What keeping a tape needs. */
+export interface TapeKeepingOptions extends KeepRules {
+  /** Numbers that have their record; with `durable` only those whose record is on the disk itself. */
+  readonly derived: (durable: boolean) => Promise<readonly SeqRange[]>
+  readonly finishedBefore: () => ReadonlyMap<number, number>
+  readonly log: LaneLog
+  readonly onTrouble: (message: string) => void
+  readonly disk?: Disk
+}
+
+/** Keeps a tape while it is recorded. */
+export class TapeKeeping {
+  readonly #options: TapeKeepingOptions
+  readonly #timer: NodeJS.Timeout | undefined
+  #worker: Worker | undefined
+  #busy = false
+  #closed = false
+  #restsUntilMs = 0
+  /** Why the thread ended. */
+  #reason = ''
+
+  constructor(options: TapeKeepingOptions) {
+    this.#options = options
+    if (!options.seals && options.retain.kind === 'keep') return
+    this.#timer = setInterval(() => void this.look(), KEEP_LOOK_MS)
+    this.#timer.unref()
+  }
+
+  /** Does all that can be done now. Never throws. */
+  async look(): Promise<void> {
+    if (this.#busy || this.#closed || performance.now() < this.#restsUntilMs) return
+    this.#busy = true
+    try {
+      let durable = false
+      while (!this.#closed && this.#hasFinished()) {
+        const { step, trouble } = await this.#step(durable)
+        if (trouble !== null) throw new Error(trouble)
+        if (step === null) break
+        durable = step.did === 'waits'
+        this.#tell(step)
+      }
+    } catch (error) {
+      this.#restsUntilMs = performance.now() + KEEP_RETRY_MS
+      const what = `segments cannot be sealed or let go: ${errorText(error)}`
+      if (!this.#closed) this.#options.onTrouble(what)
+    } finally {
+      this.#busy = false
+    }
+    if (!this.#hasFinished()) await this.#end()
+  }
+
+  /** Stops it; what it was at is begun anew by the next one. */
+  async close(): Promise<void> {
+    this.#closed = true
+    clearInterval(this.#timer)
+    await this.#end()
+  }
+
+  #hasFinished(): boolean {
+    const { folder, disk = realDisk, finishedBefore, retain } = this.#options
+    try {
+      const finished = finishedOf(new TapeFolder(folder, disk).segments(), finishedBefore())
+      return finished.some(({ isSealed }) => !isSealed || retain.kind !== 'keep')
+    } catch {
+      // Who writes to the folder tells of it.
+      return false
+    }
+  }
+
+  #tell(step: KeepStep): void {
+    if (step.did === 'waits') return
+    const { did, name, ...bytes } = step
+    const what = did === 'sealed' ? 'a segment was sealed' : 'a segment was let go'
+    this.#options.log.debug({ segment: name, ...bytes }, what)
+  }
+
+  async #step(durable: boolean): Promise<KeepAnswer> {
+    const { derived, finishedBefore } = this.#options
+    const state: KeepState = {
+      derived: await derived(durable),
+      durable,
+      finishedBefore: finishedBefore(),
+      nowMs: Date.now(),
+    }
+    if (this.#closed) return { step: null, trouble: null }
+    const worker = (this.#worker ??= this.#start())
+    const { promise, resolve, reject } = Promise.withResolvers<KeepAnswer>()
+    const onExit = (): void => {
+      if (this.#closed) resolve({ step: null, trouble: null })
+      else reject(new Error(this.#reason))
+    }
+    worker.once('message', resolve)
+    worker.once('exit', onExit)
+    worker.postMessage(state)
+    try {
+      return await promise
+    } finally {
+      worker.off('message', resolve)
+      worker.off('exit', onExit)
+    }
+  }
+
+  #start(): Worker {
+    const { folder, seals, retain } = this.#options
+    const workerData: KeepRules = { folder, seals, retain }
+    const worker = new Worker(workerUrl('seal'), { name: 'seal', workerData })
+    worker.unref()
+    this.#reason = 'the thread ended'
+    worker.on('error', (error) => (this.#reason = errorText(error)))
+    worker.once('exit', () => {
+      if (this.#worker === worker) this.#worker = undefined
+    })
+    return worker
+  }
+
+  async #end(): Promise<void> {
+    const worker = this.#worker
+    this.#worker = undefined
+    await worker?.terminate()
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * What becomes of finished segments: sealed, or let go, one step after the other. For a thread of
+ * its own. A segment is touched only when all exchanges with a frame in it have their record, so
+ * nobody appends to them, and derive is done with them.
+ *
+ * A segment is finished when its lane has a later one (its writer opens that one only when all of
+ * the one before is written), or was there before this process recorded.
+ *
+ * Of each lane the oldest go first, and its latest one stays: numbers are never given twice, and
+ * what is missing is always all up to a number.
+ */
+import { RolltapeError } from '../errors.ts'
+import type { TapeRetain } from '../options/retention.ts'
+import type { Disk } from '../tape/disk.ts'
+import { realDisk } from '../tape/disk.ts'
+import { SEALED_SUFFIX } from '../tape/format.ts'
+import { LetGo } from '../tape/let-go.ts'
+import { SegmentFile, TapeFolder } from '../tape/reader.ts'
+import type { ListedSegment } from '../tape/reader.ts'
+import { sealSegment } from '../tape/seal.ts'
+import { SeqSet } from './seq-set.ts'
+import type { SeqRange } from './seq-set.ts'
+
+/** What is to be done with finished segments. */
+export interface KeepRules {
+  readonly folder: string
+  readonly seals: boolean
+  readonly retain: TapeRetain
+}
+
+/** How things stand when a step is taken. */
+export interface KeepState {
+  /** Numbers that have their record, or will never have one. */
+  readonly derived: readonly SeqRange[]
+  /** Those records are on the disk itself: without that nothing is let go. */
+  readonly durable: boolean
+  /** Per lane: segments below this number are of processes or lanes that have ended. */
+  readonly finishedBefore: ReadonlyMap<number, number>
+  readonly nowMs: number
+}
+
+/** What a step did; undefined when there was nothing to do. */
+export type KeepStep =
+  | { readonly did: 'sealed'; readonly name: string; readonly from: number; readonly to: number }
+  | { readonly did: 'let_go'; readonly name: string; readonly bytes: number }
+  /** One could go if the records were on the disk itself. */
+  | { readonly did: 'waits'; readonly name: string }
+
+/** What is known of a segment's exchanges. */
+interface Content {
+  readonly seqs: SeqSet
+  /** Bytes that no sound frame covers may have been of exchanges that nobody knows. */
+  readonly isWhole: boolean
+}
+
+/** Segments of these that nobody writes to any more. */
+export function finishedOf(
+  segments: readonly ListedSegment[],
+  finishedBefore: ReadonlyMap<number, number>,
+): ListedSegment[] {
+  return segments.filter(
+    ({ lane, number }, i) =>
+      segments[i + 1]?.lane === lane || number < (finishedBefore.get(lane) ?? 0),
+  )
+}
+
+/** Keeps one tape. */
+export class SegmentKeeper {
+  readonly #rules: KeepRules
+  readonly #disk: Disk
+  readonly #tape: TapeFolder
+  /** Of finished segments that were looked at and wait. */
+  readonly #contents = new Map<string, Content>()
+
+  constructor(rules: KeepRules, disk: Disk = realDisk) {
+    this.#rules = rules
+    this.#disk = disk
+    this.#tape = new TapeFolder(rules.folder, disk)
+  }
+
+  /**
+   * Does the next thing that can be done.
+   * @throws when the disk does; what was being done is then undone, or will be done again.
+   */
+  step(state: KeepState): KeepStep | undefined {
+    const derived = SeqSet.from(state.derived)
+    const segments = this.#tape.segments()
+    const finished = finishedOf(segments, state.finishedBefore)
+    for (const name of this.#contents.keys()) {
+      if (!finished.some((segment) => segment.name === name)) this.#contents.delete(name)
+    }
+    const { retain, seals } = this.#rules
+    const isDone = (segment: ListedSegment): boolean =>
+      derived.covers(this.#contentOf(segment).seqs)
+    const goes = (): KeepStep | undefined => this.#letGo(segments, finished, state, isDone)
+    // What is over a bound may be under it once it is sealed.
+    if (retain.kind !== 'bytes') {
+      const step = goes()
+      if (step !== undefined) return step
+    }
+    for (const segment of seals ? finished : []) {
+      if (segment.isSealed || this.#tape.isBlank(segment) || !isDone(segment)) continue
+      const { plainBytes, sealedBytes } = sealSegment(this.#rules.folder, segment.name, this.#disk)
+      return { did: 'sealed', name: segment.name, from: plainBytes, to: sealedBytes }
+    }
+    return retain.kind === 'bytes' ? goes() : undefined
+  }
+
+  /** Lets the oldest go of the lanes' first segments, if the rule says so. */
+  #letGo(
+    segments: readonly ListedSegment[],
+    finished: readonly ListedSegment[],
+    { nowMs, durable }: KeepState,
+    isDone: (segment: ListedSegment) => boolean,
+  ): KeepStep | undefined {
+    const { retain, folder } = this.#rules
+    if (retain.kind === 'keep') return undefined
+    const files = segments.map((segment) => ({ segment, ...this.#fileOf(segment) }))
+    const total = files.reduce((sum, { bytes }) => sum + bytes, 0)
+    const oldest = files
+      .filter(({ segment: { name, lane } }, i) => {
+        const isFirst = segments[i - 1]?.lane !== lane
+        const hasLater = segments[i + 1]?.lane === lane
+        return isFirst && hasLater && finished.some((one) => one.name === name)
+      })
+      .sort((a, b) => a.writtenMs - b.writtenMs)
+    for (const { segment, bytes, writtenMs } of oldest) {
+      const isDue =
+        retain.kind === 'until_derived' ||
+        (retain.kind === 'bytes' && total > retain.bytesMax) ||
+        (retain.kind === 'age' && nowMs - writtenMs > retain.ageMs)
+      if (!isDue || !this.#contentOf(segment).isWhole || !isDone(segment)) continue
+      const { name, lane, number } = segment
+      if (!durable) return { did: 'waits', name }
+      new LetGo(folder, this.#disk).add(lane, number)
+      this.#disk.removeSync(`${folder}/${name}`)
+      this.#disk.removeSync(`${folder}/${name}${SEALED_SUFFIX}`)
+      this.#disk.syncFolderSync(folder)
+      return { did: 'let_go', name, bytes }
+    }
+    return undefined
+  }
+
+  #fileOf({ name, isSealed }: ListedSegment): { bytes: number; writtenMs: number } {
+    const path = `${this.#rules.folder}/${name}${isSealed ? SEALED_SUFFIX : ''}`
+    const fd = this.#disk.openSync(path, 'r')
+    try {
+      return this.#disk.statSync(fd)
+    } finally {
+      this.#disk.closeSync(fd)
+    }
+  }
+
+  #contentOf(segment: ListedSegment): Content {
+    const known = this.#contents.get(segment.name)
+    if (known !== undefined) return known
+    const content = this.#walk(segment)
+    this.#contents.set(segment.name, content)
+    return content
+  }
+
+  #walk(segment: ListedSegment): Content {
+    const seqs = new SeqSet()
+    if (this.#tape.isBlank(segment)) return { seqs, isWhole: true }
+    try {
+      const file = new SegmentFile(this.#rules.folder, segment.name, this.#disk)
+      try {
+        const { skipped } = file.walk(({ seq }) => void seqs.add(seq), { wants: () => false })
+        return { seqs, isWhole: skipped.length === 0 && file.trouble === undefined }
+      } finally {
+        file.close()
+      }
+    } catch (error) {
+      if (!(error instanceof RolltapeError)) throw error
+      // No header: what is in it cannot be told, so it is neither packed nor removed.
+      seqs.add(Number.MAX_SAFE_INTEGER)
+      return { seqs, isWhole: false }
+    }
+  }
+}
