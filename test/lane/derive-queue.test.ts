@@ -261,7 +261,7 @@ t.test('a drain does not wait for a file that takes nothing', async (t) => {
 t.test('an exchange that breaks its worker twice gets the barest record', async (t) => {
   const given = new Given()
   const appender = (): Worker => given.start({ silentPorts: 2 })
-  const { writer, queue, place, log } = await setUp(t, appender, 2_000)
+  const { writer, queue, place, log } = await setUp(t, appender, 8_000)
   const [tail] = await layDown(writer, 1)
   queue.hint({ ...place(tail!), offset: 1 })
   await queue.drained()
@@ -275,7 +275,7 @@ t.test('an exchange that breaks its worker twice gets the barest record', async 
 t.test('a worker that hangs is ended, and its batch tried again by another', async (t) => {
   const given = new Given()
   const appender = (): Worker => given.start({ silentPorts: 1 })
-  const { writer, queue, place, log } = await setUp(t, appender, 3_000)
+  const { writer, queue, place, log } = await setUp(t, appender, 8_000)
   const tails = await layDown(writer, 2)
   // A place that nothing stands at needs no appender: the worker is up once it is told.
   queue.hint({ ...place(tails[0]!), offset: 1 })
