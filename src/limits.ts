@@ -9,6 +9,24 @@ const MiB = 1024 * KiB
 /** Request bodies up to this are gathered and sent in one write; longer ones are streamed. */
 export const REQUEST_GATHER_BYTES_MAX = 1 * MiB
 
+/**
+ * What a running exchange counts for against `max_in_flight_bytes` beside its request: a block of
+ * answer bytes, and what waits in two sockets.
+ */
+export const EXCHANGE_BYTES = 64 * KiB
+
+/** What a request body counts for that is streamed: as much as waits between two sockets. */
+export const STREAMED_BODY_BYTES = 64 * KiB
+
+/** Requests that may wait for a place, at the most that can be configured. Over it: 429. */
+export const QUEUE_MAX = 65_536
+
+/** How often who waits looks for a place by itself; who leaves one tells the first in line at once. */
+export const QUEUE_LOOK_MS = 20
+
+/** 1xx answers that are passed on before an answer; over it the try ends with `upstream_invalid`. */
+export const INTERIM_ANSWERS_MAX = 64
+
 /** Request head the listener takes: line and headers. Over it, node answers 431. */
 export const REQUEST_HEAD_BYTES_MAX = 128 * KiB
 

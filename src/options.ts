@@ -6,6 +6,8 @@
  * table are made from there. Configuration is plain frozen data, `upstreamApiKey` excepted:
  * `packConfig` and `unpackConfig` carry it over a thread boundary.
  */
+import { capacityConfigOf } from './options/capacity.ts'
+import type { CapacityConfig, CapacityFace } from './options/capacity.ts'
 import { readClientKeys } from './options/client-keys.ts'
 import type { ClientKeys } from './options/client-keys.ts'
 import { OPTIONS, OPTION_KEYS, type OptionKey, type OptionValues } from './options/definitions.ts'
@@ -30,7 +32,7 @@ export type DurationOption = number | string
 export type BytesOption = number | string
 
 /** What a library user passes to `startRolltape`; everything may be left out. */
-export interface RolltapeOptions extends TransformFace, TapeFace {
+export interface RolltapeOptions extends TransformFace, TapeFace, CapacityFace {
   /** Address to listen on. Default `127.0.0.1`; others need `insecureBind`. */
   readonly host?: string
   /** Port from 0 to 65535; 0 picks a free one. Default 8080. */
@@ -172,7 +174,7 @@ export interface SessionOverrideOptions {
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
 /** All options, checked and settled; frozen. Null means "not given" where that has a meaning. */
-export interface RolltapeConfig extends TransformConfig, TapeConfig {
+export interface RolltapeConfig extends TransformConfig, TapeConfig, CapacityConfig {
   readonly host: string
   /** 0 picks a free one. */
   readonly port: number
@@ -351,6 +353,7 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     heartbeatMs: values.heartbeat,
     onClientGone: values.onClientGone,
     requestBodyBytesMax: values.requestBodyBytesMax,
+    ...capacityConfigOf(values),
     ...transformConfigOf(values),
     responderQueue: values.responderQueue,
     responderWaitMs: values.responderWait,

@@ -14,7 +14,7 @@ import { filesOf, ROOT } from './tree.ts'
 /** Where the page goes. */
 export const PAGE = 'docs/behaviour.md'
 
-/** What each id means. `R` record and replay, `O` token capture and traces, `M` protocols and streams. */
+/** What each id means. `R` record and replay, `O` token capture and traces, `M` protocols and streams, `L` gateway. */
 export const BEHAVIOURS: Readonly<Record<string, string>> = {
   R1: 'Any method and path is forwarded, all but rolltape’s own health paths',
   R2: 'While forwarding, what a body holds is the upstream’s to judge; in replay an empty body counts as `{}`, and what is no JSON object is 400',
@@ -92,6 +92,7 @@ export const BEHAVIOURS: Readonly<Record<string, string>> = {
   M56: 'Usage of Anthropic, whose cache counts stand beside the input',
   M57: 'Usage of Gemini, thoughts included',
   M65: 'Without keys for clients, rolltape listens on loopback only',
+  L24: 'So many exchanges run at once, and hold so much; others wait in line for so long, or get 429 with Retry-After; no place is ever lost',
 }
 
 /** Ids of what is finished: each must have a test. */

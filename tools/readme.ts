@@ -25,8 +25,10 @@ const ADVICE: Readonly<Record<ErrorCode, string | null>> = {
     '`proxy_rules` choose by `model`, and the body is no JSON object. Send one, or configure `proxy_base_url`',
   no_route: 'No rule for this model, and no `default`. Add one of them',
   request_too_large: 'Over `request_body_bytes_max`. Raise it',
+  request_stalled: 'Nothing more of the body came for `client_body_timeout`. Send it in one go',
   upgrade_unsupported: 'WebSocket and other upgrades are not forwarded',
-  over_capacity: 'The recording knows as many sessions as it can. Begin another one',
+  over_capacity:
+    'As much runs as may (`max_in_flight`, `max_in_flight_bytes`) and no place came free within `queue_timeout`, or `max_queue` wait already: retry in a moment. Or the recording knows as many sessions as it can: begin another one',
   admission_paused: 'An operator has paused requests to this upstream or model. Retry in a moment',
   aborted: 'An operator has cancelled what was in flight. Retry',
   upstream_unreachable: 'No connection to the upstream. Is it up, is its address right?',

@@ -115,7 +115,7 @@ export function msOf({ seconds, nanos }: Duration): number {
 /** How a rolltape is. */
 export function statusMessage(status: Status): GetStatusResponse {
   const { version, startedAtMs, uptimeMs, generation, url, pid, lanes, counters } = status
-  const { policyVersion } = status
+  const { policyVersion, capacity } = status
   return {
     version,
     startTime: new Date(startedAtMs),
@@ -126,6 +126,7 @@ export function statusMessage(status: Status): GetStatusResponse {
     url,
     pid,
     lanes: lanes.map(laneMessage),
+    capacity: { ...capacity },
     recording: status.recording && recordingMessage(status.recording),
     replay: status.replay && replayMessage(status.replay),
     counters: { ...counters },

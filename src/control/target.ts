@@ -35,6 +35,7 @@ export interface Status {
   readonly url: string
   readonly pid: number
   readonly lanes: readonly LaneStatus[]
+  readonly capacity: CapacityStatus
   readonly recording: RecordingStatus | undefined
   readonly replay: ReplayStatus | undefined
   readonly counters: Counters
@@ -48,9 +49,22 @@ export interface LaneStatus {
   readonly inFlight: number
   /** Requests that wait for admission. */
   readonly held: number
+  /** Requests that wait for a place. */
+  readonly queued: number
   readonly eventLoopDelayMs: number
   readonly eventLoopUtilization: number
   readonly responsive: boolean
+}
+
+/** How much runs at once, over all lanes. What is not bounded is not counted. */
+export interface CapacityStatus {
+  readonly inFlight: number
+  /** 0 is no bound, here and below, `queuedMax` excepted. */
+  readonly inFlightMax: number
+  readonly inFlightBytes: number
+  readonly inFlightBytesMax: number
+  readonly queued: number
+  readonly queuedMax: number
 }
 
 /** How the recording is. */

@@ -14,6 +14,7 @@ import { headerValue, redactHeaders, redactTarget } from './headers.ts'
 import { checkScope, sessionOfKey } from './keyring.ts'
 import { DEFAULT_ID, checkId, isGeneration, pathOf, resolveSession } from './session.ts'
 import type { Serving } from './serving.ts'
+import type { Ticket } from './tickets.ts'
 
 /** What was decided about a request. */
 export interface Decided {
@@ -33,6 +34,8 @@ export class Arrival {
   target: string
   /** The target's path. */
   path: string
+  /** What it runs with, or waits for; undefined where nothing is bounded. */
+  ticket: Ticket | undefined
   /** Undefined as long as only the body can tell. */
   #session: string | undefined = DEFAULT_ID
   #otherwise = DEFAULT_ID

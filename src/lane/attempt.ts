@@ -7,6 +7,7 @@
 import type { Socket } from 'node:net'
 import type { Dispatcher } from 'undici'
 import { RolltapeError, errorText, toRolltapeError } from '../errors.ts'
+import { INTERIM_ANSWERS_MAX } from '../limits.ts'
 import type { CloseCause } from '../tape/exchange.ts'
 import type { CountedTry, TallyEntry } from './tally.ts'
 import type { SocketWatcher } from './upstreams.ts'
@@ -49,6 +50,7 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher, Count
   settled = false
   readonly #owner: AttemptOwner
   #controller: Dispatcher.DispatchController | undefined
+  #interims = 0
   #discarding = false
   #discarded = 0
   #paused = false
@@ -99,7 +101,10 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher, Count
     const raw = (controller as { rawHeaders?: Buffer[] }).rawHeaders ?? []
     const reason = asBytes(phrase)
     if (status < 100) return this.#failed(notHttp(this.upstream, status))
-    if (status < 200) return this.#owner.onInterim(status, reason, raw)
+    if (status < 200) {
+      if (++this.#interims > INTERIM_ANSWERS_MAX) return this.#failed(noAnswer(this.upstream))
+      return this.#owner.onInterim(status, reason, raw)
+    }
     this.headed = true
     this.#guard(() => {
       if (this.#owner.onResponseStart(this, status, reason, raw)) return
@@ -163,6 +168,11 @@ export class Attempt implements Dispatcher.DispatchHandler, SocketWatcher, Count
 
 function notHttp(upstream: string, status: number): RolltapeError {
   return new RolltapeError('upstream_invalid', `${upstream} sent status ${status}, which is none`)
+}
+
+function noAnswer(upstream: string): RolltapeError {
+  const message = `${upstream} sent more than ${INTERIM_ANSWERS_MAX} interim answers and no other`
+  return new RolltapeError('upstream_invalid', message)
 }
 
 /**

@@ -8,6 +8,7 @@ import type { Exchange } from './exchange.ts'
 import type { Refusals } from './refusals.ts'
 import type { Serving } from './serving.ts'
 import type { BlockPool } from './taping.ts'
+import type { Tickets } from './tickets.ts'
 import type { Wheel } from './wheel.ts'
 
 /** A log a lane writes to; never a body, never a credential. */
@@ -24,6 +25,8 @@ export interface LaneContext {
   readonly blocks: BlockPool
   /** Who may go to an upstream now. */
   readonly admission: Admission
+  /** Who may run at all. */
+  readonly tickets: Tickets
   /** Who is known to refuse to tell its tokens. */
   readonly refusals: Refusals
   /** How requests that arrive now are served. */

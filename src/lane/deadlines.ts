@@ -8,6 +8,7 @@ import { AFTER_MARK_MS_MAX, BLOCK_AGE_MS_MAX } from '../limits.ts'
 import type { RolltapeConfig } from '../options.ts'
 import type { Failure } from './attempt.ts'
 import type { LaneContext } from './context.ts'
+import type { Intake } from './intake.ts'
 import type { Relay } from './relay.ts'
 import type { Taping } from './taping.ts'
 import { WheelEntry } from './wheel.ts'
@@ -48,17 +49,18 @@ export class Deadlines extends WheelEntry {
   /** That of its arrival, to its end. */
   readonly #config: RolltapeConfig
   readonly #owner: DeadlineOwner
+  readonly #intake: Intake
   #afterMarkMs = Infinity
   #heartbeatMs = Infinity
 
-  /** `atMs` is the request's arrival. */
-  constructor(lane: LaneContext, owner: DeadlineOwner, atMs: number) {
+  constructor(lane: LaneContext, owner: DeadlineOwner, intake: Intake) {
     super()
     this.#lane = lane
     this.#owner = owner
+    this.#intake = intake
     this.#config = lane.serving.config
     const { requestTimeoutMs } = this.#config
-    this.untilMs = requestTimeoutMs === 0 ? Infinity : atMs + requestTimeoutMs
+    this.untilMs = requestTimeoutMs === 0 ? Infinity : intake.arrival.atMs + requestTimeoutMs
   }
 
   /** The answer's head is there: heartbeats count from now. */
@@ -78,6 +80,7 @@ export class Deadlines extends WheelEntry {
     const owner = this.#owner
     if (nowMs >= this.untilMs && !owner.isOver) return owner.onTimeout(this.#timeout())
     if (nowMs >= this.#afterMarkMs && !owner.isOver) return owner.onClientLeft()
+    if (nowMs >= this.#bodyDueMs && !owner.isOver) return owner.onTimeout(this.#stalled())
     const { commitTimeoutMs, heartbeatMs, onTapeFailure } = this.#config
     const since = owner.relay.waitingSinceMs
     if (commitTimeoutMs > 0 && since > 0 && nowMs >= since + commitTimeoutMs) {
@@ -96,7 +99,7 @@ export class Deadlines extends WheelEntry {
     const { wheel } = this.#lane
     const config = this.#config
     const { isOver, relay, source, taping } = this.#owner
-    let dueMs = isOver ? Infinity : Math.min(this.untilMs, this.#afterMarkMs)
+    let dueMs = isOver ? Infinity : Math.min(this.untilMs, this.#afterMarkMs, this.#bodyDueMs)
     const since = relay.waitingSinceMs
     if (config.commitTimeoutMs > 0 && since > 0) {
       dueMs = Math.min(dueMs, since + config.commitTimeoutMs)
@@ -119,6 +122,18 @@ export class Deadlines extends WheelEntry {
     const message = `the exchange took longer than request_timeout (${this.#config.requestTimeoutMs} ms)`
     const error = new RolltapeError('upstream_timeout_total', message)
     return { cause: 'timeout_total', error, retryable: false }
+  }
+
+  /** When the client is taken for stalled; looked at again then, as it sends on or is read on. */
+  get #bodyDueMs(): number {
+    const { clientBodyTimeoutMs } = this.#config
+    return clientBodyTimeoutMs === 0 ? Infinity : this.#intake.waitsSinceMs + clientBodyTimeoutMs
+  }
+
+  #stalled(): Failure {
+    const message = `nothing more of the request body came for client_body_timeout (${this.#config.clientBodyTimeoutMs} ms)`
+    const error = new RolltapeError('request_stalled', message)
+    return { cause: 'timeout_stall', error, retryable: false }
   }
 
   #beat(nowMs: number, heartbeatMs: number): void {

@@ -86,7 +86,7 @@ export class Exchange
     this.#intake = new Intake(lane, req, this)
     this.relay = new Relay(this, req, res, this.serving.config.onTapeFailure)
     this.arrival = this.#intake.arrival
-    this.#deadlines = new Deadlines(lane, this, this.arrival.atMs)
+    this.#deadlines = new Deadlines(lane, this, this.#intake)
   }
 
   /** Takes the request, or refuses it: everything that follows is driven by events. */

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import { RolltapeError, toRolltapeError } from '../errors.ts'
-import { REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
+import { REQUEST_GATHER_BYTES_MAX, STREAMED_BODY_BYTES } from '../limits.ts'
 import { replays } from '../mode.ts'
 import { queueOf } from '../responder/address.ts'
 import { Arrival } from './arrival.ts'
@@ -13,17 +13,20 @@ import { apiKeyHeader, dropQueryKey, requestHeaders } from './headers.ts'
 import type { ForwardedHeaders } from './headers.ts'
 import { keyringOf } from './keyring.ts'
 import { readBody } from './request-body.ts'
-import type { BodyOwner, BodyStream } from './request-body.ts'
+import type { BodyOwner, BodyReading, BodyStream } from './request-body.ts'
 import { callOf } from '../transforms/request.ts'
 import { chooseBase, joinTarget, needsModel } from './route.ts'
 import type { Target } from './route.ts'
 import { recordsUnder, rulesFor } from './serving.ts'
 import type { Rules, Serving } from './serving.ts'
+import type { TicketOwner } from './tickets.ts'
 
 const TRANSFER_CODING = 'a transfer coding other than chunked cannot be passed on'
 
 /** What an intake tells its exchange. */
 export interface IntakeOwner {
+  /** True once all is decided about it. */
+  readonly isOver: boolean
   /** `first` is the body as far as it has come; all of it when `body` is no stream. */
   onRequest(first: Buffer, body: Buffer | BodyStream): void
   /** More of a streamed body. */
@@ -34,16 +37,20 @@ export interface IntakeOwner {
 }
 
 /** Takes one request in. */
-export class Intake implements BodyOwner {
+export class Intake implements BodyOwner, TicketOwner {
   readonly arrival: Arrival
   /** How it is served; the process's rules until the session is known. */
   rules: Rules
+  readonly #lane: LaneContext
   readonly #serving: Serving
   readonly #req: IncomingMessage
   readonly #owner: IntakeOwner
-  #headers: ForwardedHeaders = { flat: [], bodyBytes: 0, plainChunks: true }
+  #headers: ForwardedHeaders = { flat: [], bodyBytes: -1, plainChunks: true }
+  /** Undefined before its body is read. */
+  #reading: BodyReading | undefined
 
   constructor(lane: LaneContext, req: IncomingMessage, owner: IntakeOwner) {
+    this.#lane = lane
     this.#serving = lane.serving
     this.#req = req
     this.#owner = owner
@@ -79,10 +86,36 @@ export class Intake implements BodyOwner {
     this.#headers = requestHeaders(this.#req.rawHeaders, keyHeader, this.#keepsCredentials)
     const { bodyBytes, plainChunks } = this.#headers
     if (!plainChunks) return this.#owner.refuse(new RolltapeError('bad_request', TRANSFER_CODING))
-    if (bodyBytes === 0) return this.onBody(Buffer.alloc(0))
     if (bodyBytes > config.requestBodyBytesMax) return this.onBodyTooLong(bodyBytes)
-    const gatherBytesMax = this.#needsWhole ? config.requestBodyBytesMax : REQUEST_GATHER_BYTES_MAX
-    readBody(this.#req, bodyBytes, { gatherBytesMax, bytesMax: config.requestBodyBytesMax }, this)
+    try {
+      this.arrival.ticket = this.#lane.tickets.take(this, this.#keptBytes)
+    } catch (error) {
+      return this.#owner.refuse(toRolltapeError(error))
+    }
+    if (this.arrival.ticket?.state !== 'waiting') this.onTicket()
+  }
+
+  /** It has its place: its body is read. */
+  onTicket(): void {
+    const { bodyBytes } = this
+    if (bodyBytes === 0) return this.onBody(Buffer.alloc(0))
+    const bytesMax = this.#serving.config.requestBodyBytesMax
+    const bounds = { gatherBytesMax: this.#gatherBytesMax, bytesMax }
+    this.#reading = readBody(this.#req, bodyBytes, bounds, this)
+  }
+
+  onNoTicket(error: RolltapeError): void {
+    this.#owner.refuse(error)
+  }
+
+  get isOver(): boolean {
+    return this.#owner.isOver
+  }
+
+  /** `performance.now()` since when the client keeps its body waited for, see {@link BodyReading}. */
+  get waitsSinceMs(): number {
+    if (this.#reading !== undefined) return this.#reading.waitsSinceMs
+    return this.bodyBytes === 0 ? Infinity : performance.now()
   }
 
   /**
@@ -107,6 +140,16 @@ export class Intake implements BodyOwner {
 
   onBodyPart(part: Buffer): void {
     this.#owner.onBodyPart(part)
+  }
+
+  /** More is gathered than its ticket is for: its length was not known. */
+  onGathered(bytes: number): boolean {
+    const { ticket } = this.arrival
+    if (ticket === undefined || this.#lane.tickets.grow(ticket, bytes)) return true
+    const message = 'the request body has grown beyond what max_in_flight_bytes leaves for it'
+    const hint = 'send it with its length, or try again in a moment'
+    this.#owner.onBodyTooLong(new RolltapeError('over_capacity', message, { hint }))
+    return false
   }
 
   onBodyTooLong(bytes: number): void {
@@ -138,6 +181,18 @@ export class Intake implements BodyOwner {
     this.rules = rulesFor(this.#serving, this.arrival.session, this.#req.rawHeaders)
     const { mode } = this.rules
     if (mode !== 'hybrid' && recordsUnder(this.rules)) this.arrival.number()
+  }
+
+  /** Bytes of the body that are kept; of one without a length, what is kept in any case. */
+  get #keptBytes(): number {
+    const { bodyBytes } = this
+    if (bodyBytes < 0) return Math.min(this.#gatherBytesMax, REQUEST_GATHER_BYTES_MAX)
+    return bodyBytes > this.#gatherBytesMax ? STREAMED_BODY_BYTES : bodyBytes
+  }
+
+  get #gatherBytesMax(): number {
+    const { requestBodyBytesMax } = this.#serving.config
+    return this.#needsWhole ? requestBodyBytesMax : REQUEST_GATHER_BYTES_MAX
   }
 
   /** Something must see the whole body before the request can go anywhere. */

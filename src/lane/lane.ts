@@ -13,6 +13,7 @@ import { openListener } from './listener.ts'
 import type { Listener } from './listener.ts'
 import type { Disk } from '../tape/disk.ts'
 import { countersOf } from '../supervisor/shared.ts'
+import { TicketTable } from '../supervisor/ticket-table.ts'
 import type { LaneCounters } from '../supervisor/shared.ts'
 import type { WatchBatch } from '../supervisor/watched.ts'
 import { Admission } from './admission.ts'
@@ -27,6 +28,7 @@ import type { ServingOrder } from './parts.ts'
 import type { Serving } from './serving.ts'
 import { LoopGauge } from './state.ts'
 import type { LaneState } from './state.ts'
+import { Tickets } from './tickets.ts'
 import { LaneWatch } from './watch.ts'
 import { Wheel } from './wheel.ts'
 
@@ -96,6 +98,7 @@ export class Lane implements LaneContext {
   readonly log: LaneLog
   draining = false
   readonly admission: Admission
+  readonly tickets: Tickets
   readonly refusals = new Refusals()
   readonly #parts: Parts
   readonly #live = new LiveList<Exchange>()
@@ -126,6 +129,8 @@ export class Lane implements LaneContext {
       this.#watchDisk()
       this.#lookAtDrains()
     })
+    const table = new TicketTable(options.counters)
+    this.tickets = new Tickets(table, lane, this.wheel, () => this.serving.config)
     this.#beat = setInterval(() => {
       this.counters.add('beats')
       this.#watchDisk()
@@ -146,6 +151,7 @@ export class Lane implements LaneContext {
         tls: tlsOf(options.config),
         log: options.log,
         isReady: () => !lane.draining,
+        headMsMax: options.config.clientHeaderTimeoutMs,
         onRequest: (req, res) => {
           const exchange = new Exchange(lane, req, res)
           lane.#live.add(exchange)
@@ -179,6 +185,7 @@ export class Lane implements LaneContext {
       inFlight: this.inFlight,
       draining: this.draining,
       held: this.admission.held,
+      queued: this.tickets.waiting,
       upstreams: this.serving.upstreams?.tally.all ?? [],
       tape: this.serving.recorder?.state,
     }
@@ -291,6 +298,7 @@ export class Lane implements LaneContext {
   onClosed(exchange: Exchange): void {
     if (!this.#live.delete(exchange)) return
     exchange.serving.users--
+    if (exchange.arrival.ticket) this.tickets.give(exchange.arrival.ticket)
     if (exchange.taping === undefined) this.#sessions.add(countOf(exchange))
     this.#lookAtDrains()
     this.#parts.sweep()

@@ -17,8 +17,8 @@ import { errorAnswer } from './own-answer.ts'
 
 /** Idle client connections stay open longer than any client's own keep-alive. */
 const KEEP_ALIVE_MS = 75_000
-/** A request head must have come whole after this long (slowloris). */
-const HEAD_MS_MAX = 60_000
+/** How often heads that are late are looked for, at the least. */
+const HEAD_LOOK_MS_MAX = 5_000
 
 /** Fleets connect in bursts; the kernel cuts this to its own bound (`somaxconn`). */
 const BACKLOG = 8_192
@@ -32,6 +32,8 @@ export interface ListenerOptions {
   /** Undefined: in clear. */
   readonly tls: CertificateFiles | undefined
   readonly log: LaneLog
+  /** A request head must have come whole after this long (slowloris); 0 is no bound. */
+  readonly headMsMax: number
   readonly onRequest: (req: IncomingMessage, res: ServerResponse) => void
   /** False while draining: `/readyz` fails. */
   readonly isReady: () => boolean
@@ -81,7 +83,6 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
 
 const HTTP: ServerOptions = {
   keepAliveTimeout: KEEP_ALIVE_MS,
-  headersTimeout: HEAD_MS_MAX,
   requestTimeout: 0,
   noDelay: true,
   maxHeaderSize: REQUEST_HEAD_BYTES_MAX,
@@ -92,12 +93,17 @@ const HTTP: ServerOptions = {
 }
 
 /** The server, in clear or over TLS, and what ends the watch on its certificate. */
-function serverFor({ tls, log }: ListenerOptions): {
+function serverFor({ tls, log, headMsMax }: ListenerOptions): {
   server: Server | SecureServer
   unwatch: () => void
 } {
-  if (tls === undefined) return { server: createServer(HTTP), unwatch: () => undefined }
-  const server = createSecureServer({ ...HTTP, ...readCertificate(tls) })
+  const connectionsCheckingInterval = Math.min(
+    HEAD_LOOK_MS_MAX,
+    Math.ceil(headMsMax / 2) || Infinity,
+  )
+  const http = { ...HTTP, headersTimeout: headMsMax, connectionsCheckingInterval }
+  if (tls === undefined) return { server: createServer(http), unwatch: () => undefined }
+  const server = createSecureServer({ ...http, ...readCertificate(tls) })
   const unwatch = watchCertificate(tls, log, (certificate) => server.setSecureContext(certificate))
   return { server, unwatch }
 }

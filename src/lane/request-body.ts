@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
+import { REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
 
 /** What a body tells its exchange. */
 export interface BodyOwner {
@@ -12,7 +13,21 @@ export interface BodyOwner {
   /** It is long: this much has come, the rest comes by {@link onBodyPart} as it is read. */
   onLongBody(first: Buffer, stream: BodyStream): void
   onBodyPart(part: Buffer): void
+  /**
+   * One of unknown length is gathered beyond what was to be expected, by so many bytes. False, and
+   * the owner is done with it, when there is no room for them.
+   */
+  onGathered(bytes: number): boolean
   onBodyTooLong(bytes: number): void
+}
+
+/** How the reading of a body goes. */
+export interface BodyReading {
+  /**
+   * `performance.now()` since when the client is waited for: that of the call while it is not read,
+   * Infinity once all has come.
+   */
+  readonly waitsSinceMs: number
 }
 
 /** How much is gathered, and how much is allowed at all. */
@@ -23,6 +38,8 @@ export interface BodyBounds {
 
 /** A long body as undici reads it; the client is read only as fast as the upstream takes it. */
 export class BodyStream extends Readable {
+  /** `performance.now()` when it was last read on. */
+  readMs = performance.now()
   readonly #req: IncomingMessage
 
   constructor(req: IncomingMessage) {
@@ -31,6 +48,7 @@ export class BodyStream extends Readable {
   }
 
   override _read(): void {
+    this.readMs = performance.now()
     this.#req.resume()
   }
 }
@@ -41,11 +59,20 @@ export function readBody(
   bodyBytes: number,
   bounds: BodyBounds,
   owner: BodyOwner,
-): void {
+): BodyReading {
   let parts: Buffer[] = []
   let bytes = 0
+  let expected = bodyBytes < 0 ? REQUEST_GATHER_BYTES_MAX : Infinity
+  let lastMs = performance.now()
+  let isOver = false
   let stream: BodyStream | undefined
 
+  const leave = (): void => {
+    isOver = true
+    parts = []
+    req.removeAllListeners('data')
+    req.resume()
+  }
   const startStream = (): void => {
     stream = new BodyStream(req)
     const first = Buffer.concat(parts)
@@ -56,9 +83,9 @@ export function readBody(
 
   req.on('data', (part: Buffer) => {
     bytes += part.length
+    lastMs = performance.now()
     if (bytes > bounds.bytesMax) {
-      req.removeAllListeners('data')
-      req.resume()
+      leave()
       return owner.onBodyTooLong(bytes)
     }
     if (stream !== undefined) {
@@ -69,15 +96,27 @@ export function readBody(
       if (!stream.push(part)) req.pause()
       return
     }
+    if (bytes > expected) {
+      if (!owner.onGathered(part.length)) return leave()
+      expected += part.length
+    }
     parts.push(part)
     if (bytes > bounds.gatherBytesMax) startStream()
   })
   req.once('end', () => {
-    if (bytes > bounds.bytesMax) return
+    if (isOver) return
+    isOver = true
     if (stream !== undefined) stream.push(null)
     else owner.onBody(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts))
   })
   if (bodyBytes > bounds.gatherBytesMax) startStream()
+  return {
+    get waitsSinceMs() {
+      if (isOver) return Infinity
+      if (req.isPaused()) return performance.now()
+      return stream === undefined ? lastMs : Math.max(lastMs, stream.readMs)
+    },
+  }
 }
 
 /**

@@ -10,6 +10,8 @@ export interface LaneState {
   readonly draining: boolean
   /** Requests that wait for admission. */
   readonly held: number
+  /** Requests that wait for a place. */
+  readonly queued: number
   readonly upstreams: readonly UpstreamTally[]
   /** Undefined when it records nothing. */
   readonly tape: LaneTape | undefined

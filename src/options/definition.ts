@@ -6,6 +6,7 @@ export const GROUPS = {
   where: 'Where it listens',
   control: 'Control',
   upstream: 'Upstream',
+  capacity: 'Capacity',
   capture: 'Transforms and token capture',
   responder: 'Responder',
   recording: 'Recording',

@@ -21,6 +21,7 @@ import {
   type Kind,
 } from './kinds.ts'
 import { LANES_MAX } from '../limits.ts'
+import { CAPACITY_OPTIONS } from './capacity-definitions.ts'
 import { CONTROL_OPTIONS } from './control-definitions.ts'
 import { REPLAY_OPTIONS } from './replay-definitions.ts'
 import { TRANSFORM_OPTIONS } from './transform-definitions.ts'
@@ -186,6 +187,7 @@ export const OPTIONS = {
     help: 'largest request body taken; a larger one gets 413',
     why: 'bounds what one request may hold in memory',
   },
+  ...CAPACITY_OPTIONS,
   ...TRANSFORM_OPTIONS,
   ...RESPONDER_OPTIONS,
   mode: {

@@ -119,6 +119,7 @@ export class SupervisorTarget implements ControlTarget {
       url: this.#owner.url,
       pid: process.pid,
       lanes: this.#probe.lanes(states),
+      capacity: this.#probe.capacity(),
       recording,
       replay: this.#probe.replay(),
       pauses: supervisor.pauses,

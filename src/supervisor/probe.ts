@@ -4,6 +4,7 @@
  */
 import { setTimeout } from 'node:timers/promises'
 import type {
+  CapacityStatus,
   LaneStatus,
   RecordingStatus,
   ReplayStatus,
@@ -41,11 +42,25 @@ export class Probe {
         lane,
         inFlight: state?.inFlight ?? counters.get('inFlight'),
         held: state?.held ?? 0,
+        queued: state?.queued ?? 0,
         eventLoopDelayMs: counters.get('loopDelayMs'),
         eventLoopUtilization: counters.get('loopUtilization'),
         responsive: state !== undefined,
       }
     })
+  }
+
+  /** How much runs at once, over all lanes. */
+  capacity(): CapacityStatus {
+    const { tickets, config } = this.#supervisor
+    return {
+      inFlight: tickets.inFlight,
+      inFlightMax: config.maxInFlight,
+      inFlightBytes: tickets.inFlightKib * 1024,
+      inFlightBytesMax: config.maxInFlightBytes,
+      queued: tickets.waiting,
+      queuedMax: config.maxQueue,
+    }
   }
 
   /** How the recording is; undefined when none is open. */

@@ -73,9 +73,16 @@ export interface SharedMemory {
 /** Where the counters end, and the flag begins that is set while somebody watches exchanges. */
 const WATCHED_AT = LANES_MAX * COUNTERS.length * 8
 
-/** Memory of all lanes' counters. */
+/** Where the places of exchanges begin, see `ticket-table.ts`. */
+export const TICKETS_AT = WATCHED_AT + 8
+/** Words of them before the lanes' rows. */
+export const TICKET_ROWS = 16
+/** Words of a row: a cache line, so that lanes do not wait for each other's. */
+export const TICKET_ROW_WORDS = 16
+
+/** Memory of all lanes' counters, and what stands behind them. */
 export function makeCounters(): SharedArrayBuffer {
-  return new SharedArrayBuffer(WATCHED_AT + 8)
+  return new SharedArrayBuffer(TICKETS_AT + 4 * (TICKET_ROWS + LANES_MAX * TICKET_ROW_WORDS))
 }
 
 /** The flag that is set while somebody watches exchanges: lanes tell of them only then. */

@@ -31,6 +31,7 @@ import { Replaying, openReplay } from './replay.ts'
 import type { LoadOptions, Replayed } from './replay.ts'
 import { countersOf, makeCounters, WatchFlag } from './shared.ts'
 import type { CounterName, LaneCounters } from './shared.ts'
+import { TicketTable } from './ticket-table.ts'
 import { servingOrder } from './serving-order.ts'
 import { changeModes, checkApart, modeOf, modesOfAll } from './switching.ts'
 import type { Modes, Switch, Switched } from './switching.ts'
@@ -52,6 +53,7 @@ export class Supervisor {
   #config: RolltapeConfig
   readonly #log: LaneLog
   readonly #counters = makeCounters()
+  readonly tickets = new TicketTable(this.#counters)
   readonly #lanes: Lanes
   readonly #admissions: Admissions
   readonly sessions: Sessions
@@ -92,6 +94,7 @@ export class Supervisor {
       }),
       beats: (lane) => countersOf(this.#counters, lane).get('beats'),
       onDeath: (lane) => {
+        this.tickets.free(lane)
         this.#replaying.freeClaims(lane)
       },
       onWatched: (batch) => this.watch.take(batch),
@@ -185,10 +188,7 @@ export class Supervisor {
     return this.#lanes.serves
   }
 
-  /**
-   * Asks one lane, or who comes after it.
-   * @throws RolltapeError `lane_lost`, or what the lane says.
-   */
+  /** Asks one lane, see {@link Lanes.ask}. */
   ask<Q extends LaneQuestion>(
     lane: number,
     question: Q,
@@ -234,9 +234,8 @@ export class Supervisor {
   }
 
   /**
-   * Switches modes, the files they need included. When it resolves, every lane serves every request
-   * that arrives by the new modes; exchanges that had arrived keep to theirs. With `load` the replay
-   * file is read also where it is loaded already. Other switches go on while one is read.
+   * Switches modes, the files they need included. When it resolves, every lane serves what arrives by
+   * the new modes. With `load` the replay file is read also where it is loaded already.
    * @throws RolltapeError `generation_conflict`, `mode_unavailable`, `recording_conflict`, or what
    *   opening a file throws, `deadline_passed` when nobody waits for it; then nothing has changed.
    */

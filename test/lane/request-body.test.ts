@@ -37,6 +37,10 @@ class Owner implements BodyOwner {
     this.taken.push(part)
   }
 
+  onGathered(): boolean {
+    return true
+  }
+
   onBodyTooLong(bytes: number): void {
     this.told.push(['too long', bytes])
     this.over.resolve()

@@ -342,3 +342,20 @@ t.test('M65: a host that is not loopback needs insecure_bind', async (t) => {
     t.equal(resolveOptions({ options: { ...UPSTREAM, host } }).host, host)
   }
 })
+
+t.test('L24: a budget that the largest request does not fit in is refused', async (t) => {
+  const least = (1 << 26) + (64 << 10)
+  check(t, [
+    ['just enough', { options: { ...UPSTREAM, maxInFlightBytes: least } }, ['accepted']],
+    ['none', { options: { ...UPSTREAM, maxInFlightBytes: 0 } }, ['accepted']],
+    [
+      'too little',
+      { options: { ...UPSTREAM, maxInFlightBytes: least - 1 } },
+      [
+        'bad_option',
+        `max_in_flight_bytes ${least - 1} is less than the largest request takes: request_body_bytes_max ${1 << 26} and 65536 for its answer`,
+        `give at least ${least}, or a smaller --request-body-bytes-max (request_body_bytes_max)`,
+      ],
+    ],
+  ])
+})

@@ -110,6 +110,7 @@ t.test('a renewed certificate is used, a broken one is not', { skip }, async (t)
     reusePort: false,
     tls: files,
     log,
+    headMsMax: 60_000,
     isReady: () => true,
     onRequest: (_, res) => res.end(),
   })

@@ -12,6 +12,7 @@ import {
   stateToJSON,
 } from '../../control/gen/rolltape/control/v1/control.ts'
 import type {
+  Capacity,
   RecordingStatus,
   ReplayStatus,
 } from '../../control/gen/rolltape/control/v1/control.ts'
@@ -125,9 +126,11 @@ function statusLines(reply: GetStatusResponse): string[] {
     ['mode', `${word(modeToJSON(reply.mode))}, generation ${generation}`],
     ['policy', reply.policyVersion || undefined] as const,
     ['paused', pauses.length === 0 ? undefined : pauses.map(pauseText).join(', ')] as const,
-    ...lanes.map(({ lane, inFlight, held, eventLoopDelay, eventLoopUtilization, responsive }) => {
+    ['capacity', capacityText(reply.capacity)] as const,
+    ...lanes.map((of) => {
+      const { lane, inFlight, held, queued, eventLoopDelay, eventLoopUtilization, responsive } = of
       const loop = `loop ${(eventLoopUtilization * 100).toFixed(0)} % busy, ${formatMs(ms(eventLoopDelay))} late`
-      const waits = held === 0 ? '' : `, ${held} held`
+      const waits = `${held === 0 ? '' : `, ${held} held`}${queued === 0 ? '' : `, ${queued} queued`}`
       const told = `${inFlight} in flight${waits}, ${loop}${responsive ? '' : ', SILENT'}`
       return [`lane ${lane}`, told] as const
     }),
@@ -139,6 +142,17 @@ function statusLines(reply: GetStatusResponse): string[] {
     ...(replay === undefined ? [] : replayLines(replay)),
     ...facts([['counters', counted.map(([name, count]) => `${name} ${count}`).join(', ') || '-']]),
   ]
+}
+
+/** What runs of what may; nothing where nothing is bounded. */
+function capacityText(capacity: Capacity | undefined): string | undefined {
+  if (capacity === undefined) return undefined
+  const { inFlight, inFlightMax, inFlightBytes, inFlightBytesMax, queued, queuedMax } = capacity
+  if (inFlightMax === 0 && inFlightBytesMax === 0) return undefined
+  const count = inFlightMax === 0 ? `${inFlight}` : `${inFlight} of ${inFlightMax}`
+  const bytes = inFlightBytesMax === 0 ? '' : ` of ${formatBytes(inFlightBytesMax)}`
+  const waits = queued === 0 ? '' : `, ${queued} of ${queuedMax} queued`
+  return `${count} in flight, ${formatBytes(inFlightBytes)}${bytes}${waits}`
 }
 
 function replayLines({ file, records, sessions, egress, verdict }: ReplayStatus): string[] {

@@ -470,6 +470,8 @@ export interface GetStatusResponse {
   pauses: AdmissionPause[];
   /** What requests are stamped with as they go to an upstream; empty when none was told. */
   policyVersion: string;
+  /** How much runs at once, and how much may. */
+  capacity: Capacity | undefined;
 }
 
 /** How one lane is. */
@@ -488,6 +490,24 @@ export interface LaneStatus {
   responsive: boolean;
   /** Requests that wait for admission; they count as in flight. */
   held: number;
+  /** Requests that wait for a place; they count as in flight. */
+  queued: number;
+}
+
+/** How much runs at once, over all lanes. Nothing is counted while nothing is bounded. */
+export interface Capacity {
+  /** Exchanges that have a place. */
+  inFlight: number;
+  /** How many may have one (max_in_flight); 0 is no bound. */
+  inFlightMax: number;
+  /** What they may hold in memory: their requests as far as they are kept, 64 KiB for each answer. */
+  inFlightBytes: number;
+  /** How much that may be (max_in_flight_bytes); 0 is no bound. */
+  inFlightBytesMax: number;
+  /** Requests that wait for a place. */
+  queued: number;
+  /** How many may wait (max_queue); those over it get 429. */
+  queuedMax: number;
 }
 
 /**
@@ -1361,6 +1381,7 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     counters: undefined,
     pauses: [],
     policyVersion: "",
+    capacity: undefined,
   };
 }
 
@@ -1407,6 +1428,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.policyVersion !== "") {
       writer.uint32(114).string(message.policyVersion);
+    }
+    if (message.capacity !== undefined) {
+      Capacity.encode(message.capacity, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -1536,6 +1560,14 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.policyVersion = reader.string();
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.capacity = Capacity.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1572,6 +1604,7 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
         : isSet(object.policy_version)
         ? globalThis.String(object.policy_version)
         : "",
+      capacity: isSet(object.capacity) ? Capacity.fromJSON(object.capacity) : undefined,
     };
   },
 
@@ -1619,6 +1652,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.policyVersion !== undefined) {
       obj.policyVersion = message.policyVersion;
     }
+    if (message.capacity !== undefined) {
+      obj.capacity = Capacity.toJSON(message.capacity);
+    }
     return obj;
   },
 
@@ -1649,12 +1685,23 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
       : undefined;
     message.pauses = object.pauses?.map((e) => AdmissionPause.fromPartial(e)) || [];
     message.policyVersion = object.policyVersion ?? "";
+    message.capacity = (object.capacity !== undefined && object.capacity !== null)
+      ? Capacity.fromPartial(object.capacity)
+      : undefined;
     return message;
   },
 };
 
 function createBaseLaneStatus(): LaneStatus {
-  return { lane: 0, inFlight: 0, eventLoopDelay: undefined, eventLoopUtilization: 0, responsive: false, held: 0 };
+  return {
+    lane: 0,
+    inFlight: 0,
+    eventLoopDelay: undefined,
+    eventLoopUtilization: 0,
+    responsive: false,
+    held: 0,
+    queued: 0,
+  };
 }
 
 export const LaneStatus: MessageFns<LaneStatus> = {
@@ -1676,6 +1723,9 @@ export const LaneStatus: MessageFns<LaneStatus> = {
     }
     if (message.held !== 0) {
       writer.uint32(48).int64(message.held);
+    }
+    if (message.queued !== 0) {
+      writer.uint32(56).int64(message.queued);
     }
     return writer;
   },
@@ -1741,6 +1791,14 @@ export const LaneStatus: MessageFns<LaneStatus> = {
             message.held = longToNumber(reader.int64());
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.queued = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1773,6 +1831,7 @@ export const LaneStatus: MessageFns<LaneStatus> = {
         : 0,
       responsive: isSet(object.responsive) ? globalThis.Boolean(object.responsive) : false,
       held: isSet(object.held) ? globalThis.Number(object.held) : 0,
+      queued: isSet(object.queued) ? globalThis.Number(object.queued) : 0,
     };
   },
 
@@ -1796,6 +1855,9 @@ export const LaneStatus: MessageFns<LaneStatus> = {
     if (message.held !== undefined) {
       obj.held = Math.round(message.held);
     }
+    if (message.queued !== undefined) {
+      obj.queued = Math.round(message.queued);
+    }
     return obj;
   },
 
@@ -1812,6 +1874,176 @@ export const LaneStatus: MessageFns<LaneStatus> = {
     message.eventLoopUtilization = object.eventLoopUtilization ?? 0;
     message.responsive = object.responsive ?? false;
     message.held = object.held ?? 0;
+    message.queued = object.queued ?? 0;
+    return message;
+  },
+};
+
+function createBaseCapacity(): Capacity {
+  return { inFlight: 0, inFlightMax: 0, inFlightBytes: 0, inFlightBytesMax: 0, queued: 0, queuedMax: 0 };
+}
+
+export const Capacity: MessageFns<Capacity> = {
+  encode(message: Capacity, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.inFlight !== 0) {
+      writer.uint32(8).int64(message.inFlight);
+    }
+    if (message.inFlightMax !== 0) {
+      writer.uint32(16).int64(message.inFlightMax);
+    }
+    if (message.inFlightBytes !== 0) {
+      writer.uint32(24).int64(message.inFlightBytes);
+    }
+    if (message.inFlightBytesMax !== 0) {
+      writer.uint32(32).int64(message.inFlightBytesMax);
+    }
+    if (message.queued !== 0) {
+      writer.uint32(40).int64(message.queued);
+    }
+    if (message.queuedMax !== 0) {
+      writer.uint32(48).int64(message.queuedMax);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Capacity {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCapacity();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.inFlight = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.inFlightMax = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.inFlightBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.inFlightBytesMax = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.queued = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.queuedMax = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Capacity {
+    return {
+      inFlight: isSet(object.inFlight)
+        ? globalThis.Number(object.inFlight)
+        : isSet(object.in_flight)
+        ? globalThis.Number(object.in_flight)
+        : 0,
+      inFlightMax: isSet(object.inFlightMax)
+        ? globalThis.Number(object.inFlightMax)
+        : isSet(object.in_flight_max)
+        ? globalThis.Number(object.in_flight_max)
+        : 0,
+      inFlightBytes: isSet(object.inFlightBytes)
+        ? globalThis.Number(object.inFlightBytes)
+        : isSet(object.in_flight_bytes)
+        ? globalThis.Number(object.in_flight_bytes)
+        : 0,
+      inFlightBytesMax: isSet(object.inFlightBytesMax)
+        ? globalThis.Number(object.inFlightBytesMax)
+        : isSet(object.in_flight_bytes_max)
+        ? globalThis.Number(object.in_flight_bytes_max)
+        : 0,
+      queued: isSet(object.queued) ? globalThis.Number(object.queued) : 0,
+      queuedMax: isSet(object.queuedMax)
+        ? globalThis.Number(object.queuedMax)
+        : isSet(object.queued_max)
+        ? globalThis.Number(object.queued_max)
+        : 0,
+    };
+  },
+
+  toJSON(message: Capacity): unknown {
+    const obj: any = {};
+    if (message.inFlight !== undefined) {
+      obj.inFlight = Math.round(message.inFlight);
+    }
+    if (message.inFlightMax !== undefined) {
+      obj.inFlightMax = Math.round(message.inFlightMax);
+    }
+    if (message.inFlightBytes !== undefined) {
+      obj.inFlightBytes = Math.round(message.inFlightBytes);
+    }
+    if (message.inFlightBytesMax !== undefined) {
+      obj.inFlightBytesMax = Math.round(message.inFlightBytesMax);
+    }
+    if (message.queued !== undefined) {
+      obj.queued = Math.round(message.queued);
+    }
+    if (message.queuedMax !== undefined) {
+      obj.queuedMax = Math.round(message.queuedMax);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Capacity>): Capacity {
+    return Capacity.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Capacity>): Capacity {
+    const message = createBaseCapacity();
+    message.inFlight = object.inFlight ?? 0;
+    message.inFlightMax = object.inFlightMax ?? 0;
+    message.inFlightBytes = object.inFlightBytes ?? 0;
+    message.inFlightBytesMax = object.inFlightBytesMax ?? 0;
+    message.queued = object.queued ?? 0;
+    message.queuedMax = object.queuedMax ?? 0;
     return message;
   },
 };

@@ -1,0 +1,197 @@
+/**
+ * A lane's tickets (L24): an exchange runs with one, from before its body is read until its answer is
+ * with the kernel. While none is free requests wait in line, unread and for so long; then they get
+ * 429. The places themselves are shared by all lanes, see `supervisor/ticket-table.ts`.
+ *
+ * Who waits stands in `#line` by arrival; the first one's number is shown to the other lanes. A
+ * ticket is given back once, whatever became of its exchange: waiting, running, never begun.
+ */
+import { RolltapeError, toRolltapeError } from '../errors.ts'
+import { EXCHANGE_BYTES, QUEUE_LOOK_MS } from '../limits.ts'
+import type { CapacityConfig } from '../options/capacity.ts'
+import type { TicketBounds, TicketTable } from '../supervisor/ticket-table.ts'
+import { WheelEntry } from './wheel.ts'
+import type { Wheel } from './wheel.ts'
+
+/** Who waits for a ticket. */
+export interface TicketOwner {
+  /** True once nobody waits for it any more. */
+  readonly isOver: boolean
+  /** It may go on; not called for a ticket that was free at once. */
+  onTicket(): void
+  /** It has waited in vain. */
+  onNoTicket(error: RolltapeError): void
+}
+
+/** One exchange's place. */
+export interface Ticket {
+  readonly owner: TicketOwner
+  /** What it counts for. */
+  kib: number
+  state: 'waiting' | 'running' | 'given'
+  /** Its number in line; 0 when it never waited. */
+  number: number
+  /** `performance.now()` until which it waits. */
+  untilMs: number
+}
+
+const KIB = 1024
+const RETRY = { hint: 'try again in a moment' }
+
+/** Gives tickets to the exchanges of one lane. */
+export class Tickets extends WheelEntry {
+  readonly #table: TicketTable
+  readonly #lane: number
+  readonly #wheel: Wheel
+  readonly #config: () => CapacityConfig
+  readonly #line = new Set<Ticket>()
+  #isListening = false
+  #isServing = false
+
+  /** `config` is that of requests that arrive now. */
+  constructor(table: TicketTable, lane: number, wheel: Wheel, config: () => CapacityConfig) {
+    super()
+    this.#table = table
+    this.#lane = lane
+    this.#wheel = wheel
+    this.#config = config
+  }
+
+  /** Requests of this lane that wait. */
+  get waiting(): number {
+    return this.#line.size
+  }
+
+  /**
+   * A ticket for an exchange that keeps so much of its request in memory: running, or waiting.
+   * Undefined where nothing is bounded: then none is needed.
+   * @throws RolltapeError `over_capacity` when too many wait already.
+   */
+  take(owner: TicketOwner, bodyBytes: number): Ticket | undefined {
+    const config = this.#config()
+    if (config.maxInFlight === 0 && config.maxInFlightBytes === 0) return undefined
+    const kib = Math.ceil((bodyBytes + EXCHANGE_BYTES) / KIB)
+    const ticket: Ticket = { owner, kib, state: 'running', number: 0, untilMs: Infinity }
+    const waiting = this.#table.waiting
+    if (waiting === 0 && this.#table.take(this.#lane, kib, boundsOf(config))) return ticket
+    if (waiting >= config.maxQueue) throw this.#full(config)
+    if (config.queueTimeoutMs > 0) ticket.untilMs = performance.now() + config.queueTimeoutMs
+    ticket.state = 'waiting'
+    ticket.number = this.#table.enqueue(this.#lane)
+    this.#line.add(ticket)
+    this.#show()
+    this.#watch()
+    // A place that was let go before this one was seen to wait is found now, once it has its ticket.
+    queueMicrotask(() => this.#serve())
+    return ticket
+  }
+
+  /** The exchange keeps more than was known: true if it may. */
+  grow(ticket: Ticket, bytes: number): boolean {
+    const kib = Math.ceil(bytes / KIB)
+    const { kibMax } = boundsOf(this.#config())
+    if (ticket.state !== 'running' || !this.#table.grow(this.#lane, kib, kibMax)) return false
+    ticket.kib += kib
+    return true
+  }
+
+  /** The exchange is over, or waits no longer. Later calls change nothing. */
+  give(ticket: Ticket): void {
+    const { state } = ticket
+    if (state === 'given') return
+    ticket.state = 'given'
+    if (state === 'waiting') this.#leave(ticket)
+    else this.#table.give(this.#lane, ticket.kib)
+    if (this.#table.waiting > 0) this.#next()
+  }
+
+  onDeadline(nowMs: number): void {
+    for (const ticket of this.#line) {
+      if (ticket.untilMs === Infinity) continue
+      if (ticket.untilMs > nowMs) break
+      this.give(ticket)
+      ticket.owner.onNoTicket(this.#late())
+    }
+    this.#serve()
+    this.#watch()
+  }
+
+  /** Lets the first in line go, as far as there is room; it is another lane's turn after that. */
+  #serve(): void {
+    // Whoever goes may be over at once, and give its ticket back in here.
+    if (this.#isServing) return
+    this.#isServing = true
+    for (const ticket of this.#line) {
+      if (this.#table.turn() !== this.#lane) break
+      if (!this.#table.take(this.#lane, ticket.kib, boundsOf(this.#config()))) break
+      ticket.state = 'running'
+      this.#leave(ticket)
+      if (ticket.owner.isOver) this.give(ticket)
+      else goOn(ticket.owner)
+    }
+    this.#isServing = false
+    const turn = this.#table.turn()
+    if (turn >= 0 && turn !== this.#lane) this.#table.wake(turn)
+  }
+
+  #next(): void {
+    const turn = this.#table.turn()
+    if (turn === this.#lane) this.#serve()
+    else if (turn >= 0) this.#table.wake(turn)
+  }
+
+  #leave(ticket: Ticket): void {
+    this.#line.delete(ticket)
+    this.#table.dequeue(this.#lane)
+    this.#show()
+  }
+
+  #show(): void {
+    const [first] = this.#line
+    this.#table.show(this.#lane, first?.number ?? 0)
+  }
+
+  /** While some wait, other lanes may wake this one, and it looks by itself now and then. */
+  #watch(): void {
+    if (this.#line.size === 0) return this.#wheel.clear(this)
+    this.#wheel.set(this, performance.now() + QUEUE_LOOK_MS)
+    if (this.#isListening) return
+    this.#isListening = true
+    void this.#table.woken(this.#lane).then(() => {
+      this.#isListening = false
+      this.#serve()
+      this.#watch()
+    })
+  }
+
+  #full({ maxQueue }: CapacityConfig): RolltapeError {
+    const message = `${this.#state()}; max_queue is ${maxQueue}, and ${this.#table.waiting} wait`
+    return new RolltapeError('over_capacity', message, RETRY)
+  }
+
+  #late(): RolltapeError {
+    const { queueTimeoutMs } = this.#config()
+    const message = `${this.#state()}; no place came free within queue_timeout (${queueTimeoutMs} ms)`
+    return new RolltapeError('over_capacity', message, RETRY)
+  }
+
+  #state(): string {
+    const { maxInFlight, maxInFlightBytes } = this.#config()
+    const { inFlight, inFlightKib } = this.#table
+    const count = maxInFlight === 0 ? '' : ` of max_in_flight ${maxInFlight}`
+    const bytes = maxInFlightBytes === 0 ? '' : ` of max_in_flight_bytes ${maxInFlightBytes}`
+    return `${inFlight}${count} exchanges run, with ${inFlightKib * KIB}${bytes} bytes`
+  }
+}
+
+function boundsOf({ maxInFlight, maxInFlightBytes }: CapacityConfig): TicketBounds {
+  return { countMax: maxInFlight, kibMax: Math.floor(maxInFlightBytes / KIB) }
+}
+
+function goOn(owner: TicketOwner): void {
+  try {
+    owner.onTicket()
+  } catch (error) {
+    owner.onNoTicket(toRolltapeError(error))
+  }
+}
