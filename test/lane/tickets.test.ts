@@ -102,6 +102,19 @@ t.test('L24: who waits goes in order of arrival, over all lanes', async (t) => {
   t.strictSame(sums(), [0, 0, 0])
 })
 
+for (const lane of [0, 1]) {
+  t.test(`L24: a place that lane 0 lets go wakes who waits on lane ${lane}`, async (t) => {
+    const { ask, lanes } = setUp()
+    const [first] = [ask('a', 0), ask('b', 0)]
+    const waits = ask('c', lane)
+    for (let i = 0; i < 20; i++) await settled()
+    t.equal(waits.told, undefined)
+    lanes[0]!.give(first!.ticket!)
+    for (let i = 0; i < 1_000 && waits.told === undefined; i++) await settled()
+    t.equal(waits.told, 'may go')
+  })
+}
+
 t.test('L24: nobody passes a line, also where there would be room', async (t) => {
   const { ask, lanes, order } = setUp({ maxInFlight: 0, maxInFlightBytes: 1 << 20 })
   const small = ask('small', 0, 256 << 10)
