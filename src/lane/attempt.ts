@@ -210,7 +210,9 @@ function explain(error: Error, upstream: string, started: boolean, headed: boole
   const unsound =
     error.name === 'HTTPParserError' ||
     code === 'UND_ERR_HEADERS_OVERFLOW' ||
-    (!headed && code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH')
+    (!headed && code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') ||
+    // A status 100 or 101 that nobody has asked for: undici takes neither.
+    (code === 'UND_ERR_SOCKET' && /^bad (?:response|upgrade)$/.test(error.message))
   if (unsound) {
     return {
       cause: 'error',

@@ -5,6 +5,7 @@
  * have them, so that case, order and duplicates survive. Sources: RFC 9110 §7.6.1 (Connection and
  * hop-by-hop fields), RFC 9112 §6 (message body length).
  */
+import { RolltapeError } from '../errors.ts'
 
 /** Fields that belong to one hop and are written anew by each. */
 const HOP_BY_HOP = new Set([
@@ -106,7 +107,10 @@ export function apiKeyHeader(path: string, key: string): { name: string; value: 
   return { name: 'Authorization', value: `Bearer ${key}` }
 }
 
-/** Filters a response's headers for the client: hop-by-hop fields and those named by Connection. */
+/**
+ * Filters a response's headers for the client: hop-by-hop fields and those named by Connection.
+ * @throws RolltapeError `upstream_invalid` for a transfer coding that would be lost on the way.
+ */
 export function responseHeaders(raw: readonly Buffer[] | readonly string[]): string[] {
   const flat: string[] = []
   for (let i = 0; i < raw.length; i++) flat.push(latin1(raw[i]))
@@ -115,12 +119,19 @@ export function responseHeaders(raw: readonly Buffer[] | readonly string[]): str
   for (let i = 0; i + 1 < flat.length; i += 2) {
     const name = flat[i] as string
     const lower = name.toLowerCase()
+    if (lower === 'transfer-encoding') checkCodings(flat[i + 1] as string)
     if (HOP_BY_HOP.has(lower) || named?.has(lower)) continue
     flat[to++] = name
     flat[to++] = flat[i + 1] as string
   }
   flat.length = to
   return flat
+}
+
+function checkCodings(codings: string): void {
+  if (/^\s*(?:chunked|identity)\s*$/i.test(codings)) return
+  const message = `the answer has the transfer coding "${codings.slice(0, 80)}", and only chunked can be passed on`
+  throw new RolltapeError('upstream_invalid', message)
 }
 
 /** The value of the first header of this (lower-case) name. */
