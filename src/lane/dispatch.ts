@@ -1,6 +1,6 @@
 /**
  * The last stations of a request before it goes to an upstream: can it be recorded, where does it
- * go, may it go now. Where admission is paused it waits here.
+ * go, may it go now. Where admission is paused, or the disk is far behind, it waits here.
  */
 import type { IncomingMessage } from 'node:http'
 import { toRolltapeError } from '../errors.ts'
@@ -49,6 +49,14 @@ export function dispatch(lane: LaneContext, request: Dispatched, owner: Dispatch
   if (failure !== undefined && serving.config.onTapeFailure === 'refuse') {
     if (!Buffer.isBuffer(body)) body.destroy()
     return owner.onUntaped(failure)
+  }
+  const tape = recorder?.writer
+  if (tape?.congested === true) {
+    // It would be forwarded and not be on the tape; the disk comes first.
+    if (!Buffer.isBuffer(body)) req.pause()
+    return tape.onRelief(() => {
+      if (!owner.isOver) dispatch(lane, request, owner)
+    })
   }
   let target: Target
   try {

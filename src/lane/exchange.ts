@@ -153,10 +153,11 @@ export class Exchange
     this.#goLive(body, body)
   }
 
-  onBodyPart(part: Buffer): void {
-    if (this.#ended) return
+  onBodyPart(part: Buffer): Taping | undefined {
+    if (this.#ended) return undefined
     this.taping?.request(part)
     this.taping?.submit()
+    return this.taping?.congested === true ? this.taping : undefined
   }
 
   onBodyTooLong(error: RolltapeError): void {

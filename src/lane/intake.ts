@@ -13,7 +13,7 @@ import { apiKeyHeader, dropQueryKey, requestHeaders } from './headers.ts'
 import type { ForwardedHeaders } from './headers.ts'
 import { keyringOf } from './keyring.ts'
 import { readBody } from './request-body.ts'
-import type { BodyOwner, BodyReading, BodyStream } from './request-body.ts'
+import type { BodyOwner, BodyReading, BodyStream, Relief } from './request-body.ts'
 import { callOf } from '../transforms/request.ts'
 import { chooseBase, joinTarget, needsModel } from './route.ts'
 import type { Target } from './route.ts'
@@ -29,8 +29,8 @@ export interface IntakeOwner {
   readonly isOver: boolean
   /** `first` is the body as far as it has come; all of it when `body` is no stream. */
   onRequest(first: Buffer, body: Buffer | BodyStream): void
-  /** More of a streamed body. */
-  onBodyPart(part: Buffer): void
+  /** More of a streamed body; who must be relieved before it is read on, if anybody. */
+  onBodyPart(part: Buffer): Relief | undefined
   onBodyTooLong(error: RolltapeError): void
   /** The request cannot be served; `body` as far as it was read. */
   refuse(error: RolltapeError, body?: Buffer): void
@@ -138,8 +138,8 @@ export class Intake implements BodyOwner, TicketOwner {
     this.#hand(first, stream)
   }
 
-  onBodyPart(part: Buffer): void {
-    this.#owner.onBodyPart(part)
+  onBodyPart(part: Buffer): Relief | undefined {
+    return this.#owner.onBodyPart(part)
   }
 
   /** More is gathered than its ticket is for: its length was not known. */

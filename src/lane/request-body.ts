@@ -6,13 +6,19 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
 
+/** The tape, while so much waits for the disk that nothing more should be read. */
+export interface Relief {
+  /** Calls back once that is over. */
+  onRelief(callback: () => void): void
+}
+
 /** What a body tells its exchange. */
 export interface BodyOwner {
   /** All of it, in one piece. */
   onBody(body: Buffer): void
   /** It is long: this much has come, the rest comes by {@link onBodyPart} as it is read. */
   onLongBody(first: Buffer, stream: BodyStream): void
-  onBodyPart(part: Buffer): void
+  onBodyPart(part: Buffer): Relief | undefined
   /**
    * One of unknown length is gathered beyond what was to be expected, by so many bytes. False, and
    * the owner is done with it, when there is no room for them.
@@ -36,10 +42,11 @@ export interface BodyBounds {
   readonly bytesMax: number
 }
 
-/** A long body as undici reads it; the client is read only as fast as the upstream takes it. */
+/** A long body as undici reads it; the client is read only as fast as upstream and disk take it. */
 export class BodyStream extends Readable {
   /** `performance.now()` when it was last read on. */
   readMs = performance.now()
+  #isHeld = false
   readonly #req: IncomingMessage
 
   constructor(req: IncomingMessage) {
@@ -48,6 +55,21 @@ export class BodyStream extends Readable {
   }
 
   override _read(): void {
+    if (!this.#isHeld) this.#readOn()
+  }
+
+  /** Reads no more until the disk has caught up. */
+  hold(relief: Relief): void {
+    if (this.#isHeld) return
+    this.#isHeld = true
+    this.#req.pause()
+    relief.onRelief(() => {
+      this.#isHeld = false
+      this.#readOn()
+    })
+  }
+
+  #readOn(): void {
     this.readMs = performance.now()
     this.#req.resume()
   }
@@ -92,7 +114,8 @@ export function readBody(
       // Its reader is done (an early answer): what still comes is read and left, or the client,
       // which may write all before it reads, would never get that answer.
       if (stream.destroyed) return
-      owner.onBodyPart(part)
+      const behind = owner.onBodyPart(part)
+      if (behind !== undefined) stream.hold(behind)
       if (!stream.push(part)) req.pause()
       return
     }

@@ -33,7 +33,7 @@ class Owner implements BodyOwner {
     void this.#read.then(() => this.over.resolve())
   }
 
-  onBodyPart(part: Buffer): void {
+  onBodyPart(part: Buffer): undefined {
     this.taken.push(part)
   }
 

@@ -75,21 +75,27 @@ export interface LaneUnderTest {
   finish(): Promise<void>
 }
 
-/** Starts a recording lane in front of `upstream`. */
+/**
+ * Starts a recording lane in front of `upstream`. `slowness`, in shared memory, is how many ms the
+ * appender takes for each batch.
+ */
 export async function startLane(
   t: Test,
   upstream: string,
   held: HeldDisk,
   options: RolltapeOptions = {},
   random: () => number = () => 0,
+  slowness?: Int32Array,
 ): Promise<LaneUnderTest> {
   const folder = makeFolder(t)
   const file = join(folder, 'a.jsonl')
   const config = resolveOptions({
     options: { port: 0, proxyBaseUrl: upstream, recordingFile: file, ...options },
   })
-  const appender = new Worker(workerUrl('append'), {
+  const entry = slowness ? new URL('slow-appender.ts', import.meta.url) : workerUrl('append')
+  const appender = new Worker(entry, {
     workerData: {
+      slowness,
       files: { jsonl: file, checkpoint: join(folder, 'derived.json') },
       from: { jsonlBytes: 0, derived: [] },
     },
