@@ -288,6 +288,6 @@ t.test('L24: whatever becomes of exchanges, at the end no place is taken', async
       await until(() => supervisor.counter('inFlight') === 0)
       return sums().every((sum) => sum === 0)
     }),
-    { numRuns: 10, endOnFailure: true },
+    { numRuns: 5, endOnFailure: true },
   )
 })
