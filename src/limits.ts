@@ -66,6 +66,12 @@ export const TAPE_PENDING_BYTES_HIGH = 32 * MiB
 /** Bytes waiting for the disk at which frames are refused (policy `on_tape_failure`). */
 export const TAPE_PENDING_BYTES_MAX = 96 * MiB
 
+/** Requests up to this go out although the disk is behind: they do not wait for large ones. */
+export const REQUEST_SMALL_BYTES_MAX = 64 * KiB
+
+/** Bytes waiting for the disk at which they wait as well; what is under way has the rest. */
+export const TAPE_PENDING_BYTES_FULL = 64 * MiB
+
 /** Pause before a failed tape write is tried again. */
 export const TAPE_RETRY_MS = 250
 

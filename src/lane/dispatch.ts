@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http'
 import { toRolltapeError } from '../errors.ts'
 import type { RolltapeError } from '../errors.ts'
+import { REQUEST_SMALL_BYTES_MAX, TAPE_PENDING_BYTES_FULL } from '../limits.ts'
 import type { LaneContext } from './context.ts'
 import type { Intake } from './intake.ts'
 import { planOf } from './asking.ts'
@@ -12,6 +13,7 @@ import type { RequestPlan } from '../transforms/request.ts'
 import type { BodyStream } from './request-body.ts'
 import type { Target } from './route.ts'
 import type { Recorder } from './recorder.ts'
+import type { TapeWriter } from '../tape/writer.ts'
 import type { Serving } from './serving.ts'
 
 /** A request that is to be forwarded. */
@@ -51,7 +53,7 @@ export function dispatch(lane: LaneContext, request: Dispatched, owner: Dispatch
     return owner.onUntaped(failure)
   }
   const tape = recorder?.writer
-  if (tape?.congested === true) {
+  if (tape !== undefined && isBehind(tape, body)) {
     // It would be forwarded and not be on the tape; the disk comes first.
     if (!Buffer.isBuffer(body)) req.pause()
     return tape.onRelief(() => {
@@ -87,4 +89,11 @@ export function dispatch(lane: LaneContext, request: Dispatched, owner: Dispatch
       else refused(error)
     },
   })
+}
+
+/** Too far for this request: a small one passes those that made it so. */
+function isBehind(tape: TapeWriter, body: Buffer | BodyStream): boolean {
+  if (!tape.congested) return false
+  const isSmall = Buffer.isBuffer(body) && body.length <= REQUEST_SMALL_BYTES_MAX
+  return !isSmall || tape.pendingBytes > TAPE_PENDING_BYTES_FULL
 }

@@ -154,8 +154,7 @@ export class Exchange
   }
 
   onBodyPart(part: Buffer): Taping | undefined {
-    if (this.#ended) return undefined
-    this.taping?.request(part)
+    if (!this.#ended) this.taping?.request(part)
     this.taping?.submit()
     return this.taping?.congested === true ? this.taping : undefined
   }

@@ -54,6 +54,7 @@ t.test('the help of serve names every option under its heading', async (t) => {
     'Where it listens:',
     'Control:',
     'Upstream:',
+    'Capacity:',
     'Transforms and token capture:',
     'Responder:',
     'Recording:',

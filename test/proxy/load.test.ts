@@ -101,7 +101,7 @@ const NEIGHBOUR = `
 `
 
 /** Memory beyond that at first that may be left after all of it, once garbage is collected. */
-const LEFT_BYTES_MAX = 256 * MiB
+const LEFT_BYTES_MAX = 512 * MiB
 
 const first = { handles: 0, bytes: 0 }
 
