@@ -100,8 +100,11 @@ const NEIGHBOUR = `
   void run()
 `
 
-/** Memory beyond that at first that may be left after all of it, once garbage is collected. */
-const LEFT_BYTES_MAX = 512 * MiB
+/**
+ * Memory beyond that at first that may be left after all of it, once garbage is collected; a derive
+ * worker that is idle sleeps, and keeps that of its last answers.
+ */
+const LEFT_BYTES_MAX = pick(512, 1_024) * MiB
 
 const first = { handles: 0, bytes: 0 }
 
