@@ -9,27 +9,15 @@ const MiB = 1024 * KiB
 /** Request bodies up to this are gathered and sent in one write; longer ones are streamed. */
 export const REQUEST_GATHER_BYTES_MAX = 1 * MiB
 
-/**
- * What a running exchange counts for against `max_in_flight_bytes` beside its request: a block of
- * answer bytes, and what waits in two sockets.
- */
+/** What an answer, or a body that is streamed, counts for: a block, and what waits in two sockets. */
 export const EXCHANGE_BYTES = 64 * KiB
-
-/** What a request body counts for that is streamed: as much as waits between two sockets. */
-export const STREAMED_BODY_BYTES = 64 * KiB
-
 /** Requests that may wait for a place, at the most that can be configured. Over it: 429. */
 export const QUEUE_MAX = 65_536
-
-/** How often who waits looks for a place by itself; who leaves one tells the first in line at once. */
-export const QUEUE_LOOK_MS = 20
-
 /** 1xx answers that are passed on before an answer; over it the try ends with `upstream_invalid`. */
 export const INTERIM_ANSWERS_MAX = 64
 
 /** Request head the listener takes: line and headers. Over it, node answers 431. */
 export const REQUEST_HEAD_BYTES_MAX = 128 * KiB
-
 /** Header count of one request; node drops what is over it, so it is far above what 128 KiB hold. */
 export const REQUEST_HEADERS_MAX = 20_000
 
@@ -62,13 +50,11 @@ export const WRITE_BUFFERS_MAX = 512
 
 /** Bytes waiting for the disk at which a lane stops reading from upstreams. */
 export const TAPE_PENDING_BYTES_HIGH = 32 * MiB
-
 /** Bytes waiting for the disk at which frames are refused (policy `on_tape_failure`). */
 export const TAPE_PENDING_BYTES_MAX = 96 * MiB
 
 /** Requests up to this go out although the disk is behind: they do not wait for large ones. */
 export const REQUEST_SMALL_BYTES_MAX = 64 * KiB
-
 /** Bytes waiting for the disk at which they wait as well; what is under way has the rest. */
 export const TAPE_PENDING_BYTES_FULL = 64 * MiB
 

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import { RolltapeError, toRolltapeError } from '../errors.ts'
-import { REQUEST_GATHER_BYTES_MAX, STREAMED_BODY_BYTES } from '../limits.ts'
+import { EXCHANGE_BYTES, REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
 import { replays } from '../mode.ts'
 import { queueOf } from '../responder/address.ts'
 import { Arrival } from './arrival.ts'
@@ -187,7 +187,7 @@ export class Intake implements BodyOwner, TicketOwner {
   get #keptBytes(): number {
     const { bodyBytes } = this
     if (bodyBytes < 0) return Math.min(this.#gatherBytesMax, REQUEST_GATHER_BYTES_MAX)
-    return bodyBytes > this.#gatherBytesMax ? STREAMED_BODY_BYTES : bodyBytes
+    return bodyBytes > this.#gatherBytesMax ? EXCHANGE_BYTES : bodyBytes
   }
 
   get #gatherBytesMax(): number {

@@ -7,7 +7,7 @@
  * ticket is given back once, whatever became of its exchange: waiting, running, never begun.
  */
 import { RolltapeError, toRolltapeError } from '../errors.ts'
-import { EXCHANGE_BYTES, QUEUE_LOOK_MS } from '../limits.ts'
+import { EXCHANGE_BYTES } from '../limits.ts'
 import type { CapacityConfig } from '../options/capacity.ts'
 import type { TicketBounds, TicketTable } from '../supervisor/ticket-table.ts'
 import { WheelEntry } from './wheel.ts'
@@ -36,6 +36,8 @@ export interface Ticket {
 }
 
 const KIB = 1024
+/** How often who waits looks for a place by itself; who leaves one tells the first in line at once. */
+const QUEUE_LOOK_MS = 20
 const RETRY = { hint: 'try again in a moment' }
 
 /** Gives tickets to the exchanges of one lane. */
