@@ -108,7 +108,7 @@ const CASES: Case[] = [
   {
     name: 'M44: request_timeout bounds the whole exchange',
     script: (x) => x.send(STREAM, delta('Hi')),
-    options: { requestTimeout: '80ms' },
+    options: { requestTimeout: '1s' },
     client: async (client) => void (await client.closed),
     expect: { outcome: 'timeout', status: 'failure', partial: true },
   },
