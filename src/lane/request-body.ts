@@ -6,6 +6,9 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
 
+/** A longer body does not come in one piece with its head. */
+const WITH_HEAD_BYTES_MAX = 65_536
+
 /** The tape, while so much waits for the disk that nothing more should be read. */
 export interface Relief {
   /** Calls back once that is over. */
@@ -103,36 +106,53 @@ export function readBody(
     owner.onLongBody(first, stream)
   }
 
-  req.on('data', (part: Buffer) => {
-    bytes += part.length
-    lastMs = performance.now()
-    if (bytes > bounds.bytesMax) {
-      leave()
-      return owner.onBodyTooLong(bytes)
-    }
-    if (stream !== undefined) {
-      // Its reader is done (an early answer): what still comes is read and left, or the client,
-      // which may write all before it reads, would never get that answer.
-      if (stream.destroyed) return
-      const behind = owner.onBodyPart(part)
-      if (behind !== undefined) stream.hold(behind)
-      if (!stream.push(part)) req.pause()
-      return
-    }
-    if (bytes > expected) {
-      if (!owner.onGathered(part.length)) return leave()
-      expected += part.length
-    }
-    parts.push(part)
-    if (bytes > bounds.gatherBytesMax) startStream()
-  })
-  req.once('end', () => {
-    if (isOver) return
+  const listen = (): void => {
+    req.on('data', (part: Buffer) => {
+      bytes += part.length
+      lastMs = performance.now()
+      if (bytes > bounds.bytesMax) {
+        leave()
+        return owner.onBodyTooLong(bytes)
+      }
+      if (stream !== undefined) {
+        // Its reader is done (an early answer): what still comes is read and left, or the client,
+        // which may write all before it reads, would never get that answer.
+        if (stream.destroyed) return
+        const behind = owner.onBodyPart(part)
+        if (behind !== undefined) stream.hold(behind)
+        if (!stream.push(part)) req.pause()
+        return
+      }
+      if (bytes > expected) {
+        if (!owner.onGathered(part.length)) return leave()
+        expected += part.length
+      }
+      parts.push(part)
+      if (bytes > bounds.gatherBytesMax) startStream()
+    })
+    req.once('end', () => {
+      if (isOver) return
+      isOver = true
+      if (stream !== undefined) stream.push(null)
+      else owner.onBody(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts))
+    })
+  }
+  const takeWhole = (): void => {
+    const whole = req.complete && req.readableLength === bodyBytes ? req.read() : null
+    if (whole === null) return listen()
     isOver = true
-    if (stream !== undefined) stream.push(null)
-    else owner.onBody(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts))
-  })
-  if (bodyBytes > bounds.gatherBytesMax) startStream()
+    owner.onBody(whole as Buffer)
+  }
+
+  if (bodyBytes > bounds.gatherBytesMax) {
+    listen()
+    startStream()
+  } else if (bodyBytes > 0 && bodyBytes <= Math.min(WITH_HEAD_BYTES_MAX, bounds.bytesMax)) {
+    // What came along with the head has been parsed by then: no event need tell of it.
+    process.nextTick(takeWhole)
+  } else {
+    listen()
+  }
   return {
     get waitsSinceMs() {
       if (isOver) return Infinity

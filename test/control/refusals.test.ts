@@ -36,7 +36,7 @@ import { startSteered } from '../support/steered.ts'
 
 const PROTO = join(ROOT, 'proto/rolltape/control/v1/control.proto')
 const STREAMING = new Set(['LoadTape', 'WatchExchanges'])
-const TIMEOUT_MS = 110_000
+const TIMEOUT_MS = 280_000
 t.setTimeout(TIMEOUT_MS)
 
 /** `GetSession NOT_FOUND`, …: what the comments of the calls promise besides OK. */
