@@ -126,7 +126,7 @@ async function statusOf(client: ControlClient, rpc: Rpc, request: Sent): Promise
   }
 }
 
-t.setTimeout(110_000)
+t.setTimeout(280_000)
 const KNOWN = messages()
 
 t.test('the proto is read whole', (t) => {

@@ -77,7 +77,7 @@ async function sent(port: number, text: string): Promise<string> {
   return Buffer.concat(parts).toString('latin1')
 }
 
-t.setTimeout(INPUTS > 10_000 ? 1_800_000 : 110_000)
+t.setTimeout(INPUTS > 10_000 ? 1_800_000 : 280_000)
 
 t.test(`${INPUTS} inputs, seed ${SEED}`, async (t) => {
   const unsound: string[] = []
