@@ -8,6 +8,7 @@ import { framed } from '../src/lane/framing.ts'
 import { topLevelString } from '../src/lane/body-scan.ts'
 import { requestHeaders } from '../src/lane/headers.ts'
 import { MarkScanner } from '../src/lane/mark.ts'
+import { Redaction } from '../src/lane/redaction.ts'
 import { BlockPool, Taping } from '../src/lane/taping.ts'
 import { canonicalKey } from '../src/replay/key.ts'
 import { realDisk } from '../src/tape/disk.ts'
@@ -52,7 +53,12 @@ function taping(): Taping {
     seqNow: () => 1,
     onHealth: () => undefined,
   })
-  return new Taping(writer, new BlockPool(), 1)
+  return new Taping(
+    writer,
+    new BlockPool(),
+    1,
+    new Redaction({ redactHeaders: [], redactQuery: [] }),
+  )
 }
 
 /** Runs all and prints mitata's table. */

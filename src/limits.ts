@@ -30,6 +30,9 @@ export const SESSION_ID_BYTES_MAX = 256
 /** Sessions whose turns are counted at once (16 bytes each). Over it: 429, `over_capacity`. */
 export const SESSIONS_MAX = 1_048_576
 
+/** Digests of credentials that a lane remembers, 100 bytes each; over it they are made anew. */
+export const KEY_HMACS_MAX = 4_096
+
 /** One pooled block a live exchange gathers answer bytes in: memory in flight = streams × this. */
 export const BLOCK_BYTES = 16 * KiB
 
@@ -331,10 +334,7 @@ export const DRAIN_MS_MAX = 24 * 86_400_000
  */
 export const STRIPPED_EVENT_BYTES_MAX = 16 * MiB
 
-/**
- * An answer in one piece that tokens are taken out of; its client gets it once it is whole. A longer
- * one passes as it is. Log-probs with five alternatives have some 500 bytes a token.
- */
+/** An answer in one piece, held to take tokens out (500 bytes each); longer ones pass as they are. */
 export const STRIPPED_BODY_BYTES_MAX = 64 * MiB
 
 /** An error answer that is looked through for a field that was put in; a longer one names none. */

@@ -18,8 +18,8 @@ import type { Mode, OnMiss } from './mode.ts'
 import type { SessionOverride } from './options/overrides.ts'
 import { settle } from './options/rules.ts'
 import { transformConfigOf } from './options/transforms.ts'
-import { tapeConfigOf } from './options/tape-options.ts'
-import type { TapeConfig, TapeFace } from './options/tape-options.ts'
+import { securityConfigOf, type SecurityConfig, type SecurityFace } from './options/security.ts'
+import { tapeConfigOf, type TapeConfig, type TapeFace } from './options/tape-options.ts'
 import type { TransformConfig, TransformFace } from './options/transforms.ts'
 import { Secret } from './options/secret.ts'
 import type { Pace } from './replay/pace.ts'
@@ -32,7 +32,7 @@ export type DurationOption = number | string
 export type BytesOption = number | string
 
 /** What a library user passes to `startRolltape`; everything may be left out. */
-export interface RolltapeOptions extends TransformFace, TapeFace, CapacityFace {
+export interface RolltapeOptions extends TransformFace, TapeFace, CapacityFace, SecurityFace {
   /** Address to listen on. Default `127.0.0.1`; others need `insecureBind`. */
   readonly host?: string
   /** Port from 0 to 65535; 0 picks a free one. Default 8080. */
@@ -174,7 +174,8 @@ export interface SessionOverrideOptions {
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
 /** All options, checked and settled; frozen. Null means "not given" where that has a meaning. */
-export interface RolltapeConfig extends TransformConfig, TapeConfig, CapacityConfig {
+export interface RolltapeConfig
+  extends TransformConfig, TapeConfig, CapacityConfig, SecurityConfig {
   readonly host: string
   /** 0 picks a free one. */
   readonly port: number
@@ -376,6 +377,7 @@ function configOf(values: OptionValues): Omit<RolltapeConfig, 'origins'> {
     onTapeFailure: values.onTapeFailure,
     commitTimeoutMs: values.commitTimeout,
     ...tapeConfigOf(values),
+    ...securityConfigOf(values),
     tags: Object.freeze(Object.fromEntries(values.tag ?? [])),
     rotateBytes: values.rotateBytes,
     rotateIntervalMs: values.rotateInterval,

@@ -10,9 +10,11 @@ import { topLevelString } from './body-scan.ts'
 import type { SharedTables } from '../supervisor/shared.ts'
 import type { LaneContext } from './context.ts'
 import type { ClientKey } from '../options/client-keys.ts'
-import { headerValue, redactHeaders, redactTarget } from './headers.ts'
+import { headerValue } from './headers.ts'
+import type { KeyHmac } from './key-hmac.ts'
 import { checkScope, sessionOfKey } from './keyring.ts'
 import { DEFAULT_ID, checkId, isGeneration, pathOf, resolveSession } from './session.ts'
+import type { Redaction } from './redaction.ts'
 import type { Serving } from './serving.ts'
 import type { Ticket } from './tickets.ts'
 
@@ -89,7 +91,7 @@ export class Arrival {
     this.#key = key
     const { sessionSources } = this.#serving.config
     const resolved = resolveSession(
-      originForm(this.target),
+      originForm(this.target, this.redaction),
       this.#req.rawHeaders,
       sessionSources,
       key && sessionOfKey(key),
@@ -145,8 +147,17 @@ export class Arrival {
     return Math.round((nowMs - this.atMs) * 1000)
   }
 
-  /** What BEGIN stores, credentials redacted. */
-  begin({ mode, policyVersion, forwardedTarget, upstream }: Decided): BeginFields {
+  /** What must not be kept of it. */
+  get redaction(): Redaction {
+    return this.#serving.redaction
+  }
+
+  /** What BEGIN stores, credentials redacted; `keys` digests the one that the client has shown. */
+  begin(decided: Decided, keys: KeyHmac): BeginFields {
+    const { mode, policyVersion, forwardedTarget, upstream } = decided
+    const { url = '', rawHeaders } = this.#req
+    const keyHmac = keys.of(url, rawHeaders)
+    const { redaction } = this
     return {
       arrivedAtUs: Math.round((performance.timeOrigin + this.atMs) * 1000),
       session: this.session,
@@ -154,15 +165,16 @@ export class Arrival {
       turn: this.#turn,
       method: this.method,
       httpVersion: this.#req.httpVersion,
-      target: redactTarget(this.#req.url ?? ''),
-      forwardedTarget: redactTarget(forwardedTarget),
+      target: redaction.target(url),
+      forwardedTarget: redaction.target(forwardedTarget),
       upstream,
       policyVersion,
       tagsJson: this.#tags(),
-      rawHeaders: redactHeaders(this.#req.rawHeaders),
+      rawHeaders: redaction.headers(rawHeaders),
       mode,
       generation: this.#generation,
       ...(this.#group === undefined ? {} : { group: this.#group }),
+      ...(keyHmac === undefined ? {} : { keyHmac }),
     }
   }
 
@@ -195,11 +207,12 @@ function utf8(value: string): string {
 }
 
 /** Upstreams come from the configuration alone: of an absolute target only the path counts. */
-function originForm(target: string): string {
+function originForm(target: string, redaction: Redaction): string {
   if (target.startsWith('/')) return target
   const absolute = /^https?:\/\/[^/?#]*(.*)$/i.exec(target)
   if (absolute === null) {
-    throw new RolltapeError('bad_request', `"${target}" is no request target that can be forwarded`)
+    const message = `"${redaction.target(target)}" is no request target that can be forwarded`
+    throw new RolltapeError('bad_request', message)
   }
   const rest = absolute[1] ?? ''
   return rest.startsWith('/') ? rest : `/${rest}`

@@ -1,5 +1,5 @@
 /**
- * Header pairs on their way through: which are ours to drop at a hop, which carry credentials.
+ * Header pairs on their way through: which are ours to drop at a hop, and what they say.
  *
  * All functions take and give flat arrays (name, value, name, value, …) as node:http and undici
  * have them, so that case, order and duplicates survive. Sources: RFC 9110 §7.6.1 (Connection and
@@ -31,24 +31,8 @@ const NOT_NAMEABLE = new Set([
 /** Credentials of the client: dropped when rolltape holds the upstream's key itself. */
 const CLIENT_CREDENTIALS = new Set(['authorization', 'x-api-key', 'x-goog-api-key', 'cookie'])
 
-/** Fields whose values never reach the tape. */
-const REDACTED = new Set([
-  'authorization',
-  'proxy-authorization',
-  'x-api-key',
-  'x-goog-api-key',
-  'api-key',
-  'cookie',
-  'set-cookie',
-])
-
-/** Query parameters whose values never reach the tape. */
-const REDACTED_QUERY = /([?&](?:key|api_key|api-key|access_token|token)=)[^&#]*/gi
 /** The credential parameter that Gemini's clients send. */
 const QUERY_KEY = /([?&])key=[^&#]*(&|$)/i
-
-/** Stands on the tape where a credential stood. */
-export const REDACTION = '[redacted]'
 
 /** A request's headers as they go upstream, and what was read off them in the same pass. */
 export interface ForwardedHeaders {
@@ -145,22 +129,6 @@ export function headerValue(flat: readonly string[], name: string): string | und
     if (candidate.toLowerCase() === name) return flat[i + 1]
   }
   return undefined
-}
-
-/** A copy with the values of credential fields replaced; the same array when there is none. */
-export function redactHeaders(flat: readonly string[]): readonly string[] {
-  let out: string[] | undefined
-  for (let i = 0; i + 1 < flat.length; i += 2) {
-    if (!REDACTED.has((flat[i] as string).toLowerCase())) continue
-    out ??= [...flat]
-    out[i + 1] = REDACTION
-  }
-  return out ?? flat
-}
-
-/** A request target with the values of credential parameters replaced. */
-export function redactTarget(target: string): string {
-  return target.includes('?') ? target.replace(REDACTED_QUERY, `$1${REDACTION}`) : target
 }
 
 /** A request target without the client's `key` parameter (static and keyed authentication). */

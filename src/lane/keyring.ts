@@ -6,11 +6,10 @@ import { hash } from 'node:crypto'
 import { RolltapeError } from '../errors.ts'
 import type { ClientKey, ClientKeys } from '../options/client-keys.ts'
 import { headerValue } from './headers.ts'
+import { keyInQuery } from './key-hmac.ts'
 
 /** The digits of a digest that a session is named by. */
 const SESSION_DIGITS = 12
-
-const QUERY_KEY = /[?&]key=([^&#]*)/
 
 /** Looks keys up. */
 export class Keyring {
@@ -65,17 +64,7 @@ function shownKey(target: string, rawHeaders: readonly string[]): string | undef
     /^bearer +(.+)$/i.exec(headerValue(rawHeaders, 'authorization') ?? '')?.[1]?.trim()
   const anthropic = headerValue(rawHeaders, 'x-api-key')
   if (target.includes('/messages') && anthropic !== undefined) return anthropic
-  return bearer() ?? anthropic ?? headerValue(rawHeaders, 'x-goog-api-key') ?? inQuery(target)
-}
-
-function inQuery(target: string): string | undefined {
-  const value = QUERY_KEY.exec(target)?.[1]
-  if (value === undefined) return undefined
-  try {
-    return Buffer.from(decodeURIComponent(value)).toString('latin1')
-  } catch {
-    return value
-  }
+  return bearer() ?? anthropic ?? headerValue(rawHeaders, 'x-goog-api-key') ?? keyInQuery(target)
 }
 
 function refusal(message: string): RolltapeError {

@@ -13,6 +13,7 @@ import { Player } from './player.ts'
 import type { LaneReplay } from './player.ts'
 import { Recorder } from './recorder.ts'
 import type { LaneRecording, RecorderOptions } from './recorder.ts'
+import { redactionOf } from './redaction.ts'
 import type { Serving } from './serving.ts'
 import { Upstreams } from './upstreams.ts'
 
@@ -166,6 +167,7 @@ export class Parts {
     return {
       generation,
       config,
+      redaction: redactionOf(config),
       tagsJson: JSON.stringify(config.tags),
       rules: { mode, onMiss, endsLive, ...replayRules(config) },
       overrides,

@@ -12,6 +12,7 @@ import type { FrameTail } from '../tape/writer.ts'
 import type { Arrival, Decided } from './arrival.ts'
 import type { LaneLog } from './context.ts'
 import { DeriveQueue } from './derive-queue.ts'
+import { KeyHmac } from './key-hmac.ts'
 import { untaped } from './own-answer.ts'
 import type { LaneTape } from './state.ts'
 import { Taping } from './taping.ts'
@@ -28,6 +29,8 @@ export interface LaneRecording {
   readonly part: number
   /** Exchange numbers and turns of this recording. */
   readonly memory: SharedMemory
+  /** What clients' credentials are digested with, in hex. */
+  readonly hmacKey: string
 }
 
 /** What a recorder is made from. */
@@ -51,6 +54,7 @@ export class Recorder {
   /** Exchange numbers and turns of this recording. */
   readonly tables: SharedTables
   readonly #queue: DeriveQueue
+  readonly #keys: KeyHmac
   readonly #counters: LaneCounters
   readonly #log: LaneLog
   readonly #late: FrameTail[] = []
@@ -70,6 +74,7 @@ export class Recorder {
     this.folder = recording.folder
     this.part = recording.part
     this.tables = tables
+    this.#keys = new KeyHmac(recording.hmacKey)
     this.#counters = counters
     this.#onVoid = options.onVoid
     this.#segment = recording.firstSegment
@@ -194,8 +199,8 @@ export class Recorder {
 
   /** Begins an exchange on the tape. */
   begin(blocks: BlockPool, arrival: Arrival, decided: Decided): Taping {
-    const taping = new Taping(this.writer, blocks, arrival.number())
-    taping.begin(arrival.begin(decided), arrival.requiresTokens)
+    const taping = new Taping(this.writer, blocks, arrival.number(), arrival.redaction)
+    taping.begin(arrival.begin(decided, this.#keys), arrival.requiresTokens)
     return taping
   }
 

@@ -15,7 +15,7 @@ import type { EndFrame } from '../tape/exchange.ts'
 import type { CommitWaiter } from '../tape/commit-queue.ts'
 import type { AnswerStrip } from '../transforms/strip-answer.ts'
 import { endsEvent, framed, lastBytes, pairs, withoutTrailer, writeLong } from './framing.ts'
-import { headerValue, redactHeaders } from './headers.ts'
+import { headerValue } from './headers.ts'
 import { MarkScanner, markSetOf } from './mark.ts'
 import type { Taping } from './taping.ts'
 import { reset } from '../reset.ts'
@@ -126,7 +126,7 @@ export class Relay implements CommitWaiter {
 
   /** Passes a 1xx answer on; HTTP/1.0 clients know none, so they get none. */
   interim(atUs: number, status: number, reason: string, flat: readonly string[]): void {
-    this.#taping?.head(atUs, status, reason, redactHeaders(flat), FLAG_INTERIM)
+    this.#taping?.head(atUs, status, reason, flat, FLAG_INTERIM)
     const socket = this.#res.socket
     if (this.#gone || this.#req.httpVersionMinor < 1 || socket === null) return
     let text = `HTTP/1.1 ${status} ${reason}\r\n`
@@ -147,7 +147,7 @@ export class Relay implements CommitWaiter {
     else open()
     this.hasHead = true
     const flags = options.own ? FLAG_OWN : 0
-    this.#taping?.head(atUs, status, reason, redactHeaders(flat), flags)
+    this.#taping?.head(atUs, status, reason, flat, flags)
     if (!this.#bodyless && !options.own) process.nextTick(flushHead, this)
   }
 

@@ -140,7 +140,9 @@ export class Replay {
   }
 
   #request(body: Buffer): PlayRequest {
-    const { method, target, session, run, isGeneration } = this.#intake.arrival
+    const { arrival } = this.#intake
+    const { method, session, run, isGeneration } = arrival
+    const target = arrival.redaction.target(arrival.target)
     const { turnMax, single } = this.#intake.rules
     const isRetry = this.#isRetry
     return { method, target, session, run, body, isGeneration, isRetry, turnMax, single }

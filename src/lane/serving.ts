@@ -14,6 +14,7 @@ import type { RequestTransforms } from '../transforms/request.ts'
 import { headerValue } from './headers.ts'
 import type { Player } from './player.ts'
 import type { Recorder } from './recorder.ts'
+import type { Redaction } from './redaction.ts'
 import type { Upstreams } from './upstreams.ts'
 
 /** How one exchange is served. */
@@ -34,6 +35,8 @@ export interface Serving {
   /** Counted up by each switch of modes or files. */
   readonly generation: number
   readonly config: RolltapeConfig
+  /** What of exchanges must not be kept. */
+  readonly redaction: Redaction
   /** The labels of the configuration as JSON text. */
   readonly tagsJson: string
   /** How sessions are served that have nothing of their own. */

@@ -26,6 +26,7 @@ import {
 import type { BeginFields, Kind } from '../tape/format.ts'
 import type { CommitWaiter } from '../tape/commit-queue.ts'
 import type { FrameTail, TapeWriter } from '../tape/writer.ts'
+import type { Redaction } from './redaction.ts'
 
 const DELTA_US_MAX = 0xffff_ffff
 
@@ -56,13 +57,15 @@ export class Taping {
   #untapedBytes = 0
   readonly #writer: TapeWriter
   readonly #blocks: BlockPool
+  readonly #redaction: Redaction
   #block: Buffer | undefined
   #blockTo = 0
   #lastUs = 0
   #policyVersion = ''
 
-  constructor(writer: TapeWriter, blocks: BlockPool, seq: number) {
+  constructor(writer: TapeWriter, blocks: BlockPool, seq: number, redaction: Redaction) {
     this.#writer = writer
+    this.#redaction = redaction
     this.#blocks = blocks
     this.tail = { seq, segment: 0, offset: 0 }
   }
@@ -107,8 +110,9 @@ export class Taping {
     this.#put(KIND.match, 0, formatJson(frame))
   }
 
+  /** Credentials among the headers stay off the tape. */
   head(atUs: number, status: number, reason: string, flat: readonly string[], flags: number): void {
-    this.#put(KIND.head, flags, formatHead(atUs, status, reason, flat))
+    this.#put(KIND.head, flags, formatHead(atUs, status, reason, this.#redaction.headers(flat)))
   }
 
   /** Takes answer bytes; small ones are copied into the block, large ones kept by reference. */
@@ -143,7 +147,8 @@ export class Taping {
 
   trailers(flat: readonly string[]): void {
     this.flush()
-    if (flat.length > 0) this.#put(KIND.trailers, 0, formatTrailers(flat))
+    if (flat.length === 0) return
+    this.#put(KIND.trailers, 0, formatTrailers(this.#redaction.headers(flat)))
   }
 
   end(frame: EndFrame): void {

@@ -26,6 +26,7 @@ import { CONTROL_OPTIONS } from './control-definitions.ts'
 import { REPLAY_OPTIONS } from './replay-definitions.ts'
 import { TRANSFORM_OPTIONS } from './transform-definitions.ts'
 import { RESPONDER_OPTIONS } from './responder-definitions.ts'
+import { REDACTION_OPTIONS, UPSTREAM_TLS_OPTIONS } from './security-definitions.ts'
 import { TAPE_OPTIONS } from './tape-definitions.ts'
 import type { OptionDefinition } from './definition.ts'
 
@@ -188,6 +189,7 @@ export const OPTIONS = {
     why: 'bounds what one request may hold in memory',
   },
   ...CAPACITY_OPTIONS,
+  ...UPSTREAM_TLS_OPTIONS,
   ...TRANSFORM_OPTIONS,
   ...RESPONDER_OPTIONS,
   mode: {
@@ -228,6 +230,7 @@ export const OPTIONS = {
     why: 'a hanging disk must not hang every client',
   },
   ...TAPE_OPTIONS,
+  ...REDACTION_OPTIONS,
   tag: {
     kind: pairs(/^[\w./-]{1,64}$/, label, 'name=text', 'a map of names to short texts', 'run=17'),
     default: null,

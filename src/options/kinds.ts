@@ -293,6 +293,23 @@ export const secret: Kind<Secret> = {
   },
 }
 
+/** A name of a header or parameter (a token of RFC 9110); parsed to lower case. */
+export function fieldName(refused: readonly string[], why: string): Kind<string> {
+  return {
+    placeholder: '<name>',
+    expected: 'a name',
+    example: 'x-team-key',
+    repeatable: false,
+    parse(value) {
+      if (typeof value !== 'string' || !/^[\w!#$%&'*+.^`|~-]{1,256}$/.test(value))
+        throw new Refusal()
+      const name = value.toLowerCase()
+      if (refused.includes(name)) throw new Refusal(`${name} cannot be redacted: ${why}`)
+      return name
+    },
+  }
+}
+
 /** A status code that may be retried. */
 export const errorStatus: Kind<number> = {
   placeholder: '<status>',

@@ -4,7 +4,7 @@
  */
 import type { TapedExchange, TapePosition } from '../tape/exchange.ts'
 import { clientSide } from '../trajectory/client-side.ts'
-import { REDACTION } from '../lane/headers.ts'
+import { REDACTION } from '../lane/redaction.ts'
 import type { IgnoreRules } from './canonical.ts'
 import type { ExplainTask } from './explain-task.ts'
 
@@ -115,7 +115,7 @@ export function tapedAnswer(exchange: TapedExchange): PlayedAnswer | string {
     body,
     lengths,
     timesUs,
-    trailers: trailers.flat(),
+    trailers: withoutRedacted(trailers),
     endUs: end?.atUs ?? timesUs.at(-1) ?? head.atUs,
     whole,
   }

@@ -4,6 +4,7 @@
  * after RFC 8785 and the ignore rules. Redacted values never enter a key.
  */
 import { hash } from 'node:crypto'
+import { REDACTION } from '../lane/redaction.ts'
 import { KEY_HEADS_MAX } from '../limits.ts'
 import { IGNORE_NOTHING, canonicalize } from './canonical.ts'
 import type { IgnoreRules, Json, PointerParts } from './canonical.ts'
@@ -18,6 +19,7 @@ export const NO_KEY: Key = [0, 0, 0, 0]
 const SHAPED = /^POST [^?]*\/(?:completions|responses|messages)\/?(?:\?|$)/
 const SHAPE_POINTERS: readonly PointerParts[] = [['stream'], ['stream_options']]
 
+const REDACTED = `=${REDACTION}`
 const CREDENTIALS = new Set(['key', 'api_key', 'api-key', 'access_token', 'token'])
 
 /** The part of a key that is not the body. `target` is without a session prefix. */
@@ -27,11 +29,15 @@ export function keyHead(method: string, target: string): string {
   const query = target
     .slice(cut + 1)
     .split('&')
-    .filter((pair) => !CREDENTIALS.has(pair.split('=', 1)[0]?.toLowerCase() ?? ''))
+    .filter((pair) => !isCredential(pair))
     .join('&')
   return query === ''
     ? `${method} ${target.slice(0, cut)}`
     : `${method} ${target.slice(0, cut)}?${query}`
+}
+
+function isCredential(pair: string): boolean {
+  return pair.endsWith(REDACTED) || CREDENTIALS.has(pair.split('=', 1)[0]?.toLowerCase() ?? '')
 }
 
 /** SHA-256 of a body, in hex, as records have it. */

@@ -1,9 +1,10 @@
 /** Headers between clients and responders: what each is not to see, what is filled in. */
-import { redactHeaders, responseHeaders } from '../lane/headers.ts'
+import { responseHeaders } from '../lane/headers.ts'
+import type { Redaction } from '../lane/redaction.ts'
 
 /** A request's headers without those that carry credentials. */
-export function withoutCredentials(flat: readonly string[]): string[] {
-  const redacted = redactHeaders(flat)
+export function withoutCredentials(flat: readonly string[], redaction: Redaction): string[] {
+  const redacted = redaction.headers(flat)
   return flat.filter((_, i) => redacted[i | 1] === flat[i | 1])
 }
 

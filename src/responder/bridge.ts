@@ -16,7 +16,7 @@ import {
   RESPONDER_BACKLOG,
 } from '../limits.ts'
 import { errorAnswer } from '../lane/own-answer.ts'
-import { redactTarget } from '../lane/headers.ts'
+import type { Redaction } from '../lane/redaction.ts'
 import { answerHeaders, withoutCredentials } from './answer-headers.ts'
 import { parseHop } from './hop.ts'
 import type { Hop } from './hop.ts'
@@ -62,10 +62,12 @@ export class Bridge {
   readonly #owner: BridgeOwner
   readonly #queue: Queue
   readonly #server: Server
+  readonly #redaction: () => Redaction
   readonly #open = new Map<number, Open>()
   #folder: string | undefined
 
-  constructor(owner: BridgeOwner, queue: Queue) {
+  constructor(owner: BridgeOwner, queue: Queue, redaction: () => Redaction) {
+    this.#redaction = redaction
     this.#owner = owner
     this.#queue = queue
     this.#server = createServer(
@@ -105,8 +107,9 @@ export class Bridge {
     const { req, hop, deadlineMs } = open
     const [body = Buffer.alloc(0)] = open.parts
     const { method = 'GET', url = '/' } = req
-    const flat = withoutCredentials(hop.flat)
-    return { ...hop, flat, id, method, path: redactTarget(url), body, deadlineMs }
+    const redaction = this.#redaction()
+    const flat = withoutCredentials(hop.flat, redaction)
+    return { ...hop, flat, id, method, path: redaction.target(url), body, deadlineMs }
   }
 
   /**

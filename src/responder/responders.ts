@@ -4,6 +4,7 @@
  */
 import { RolltapeError } from '../errors.ts'
 import type { LaneLog } from '../lane/context.ts'
+import { redactionOf } from '../lane/redaction.ts'
 import { RESPONDER_TICK_MS } from '../limits.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { queuesOf } from './address.ts'
@@ -50,7 +51,7 @@ export class Responders implements QueueOwner, BridgeOwner {
       const { responderQueue, responderWaitMs, onNoResponder } = options.config()
       return { waitingMax: responderQueue, waitMs: responderWaitMs, onNoResponder }
     })
-    this.bridge = new Bridge(this, this.queue)
+    this.bridge = new Bridge(this, this.queue, () => redactionOf(options.config()))
     this.#processes = new Processes((session) => this.endSession(session, 'process_gone'))
   }
 

@@ -17,6 +17,7 @@ import type {
   UpstreamStatus,
 } from '../control/target.ts'
 import type { Caller } from '../control/calls.ts'
+import { redactionOf } from '../lane/redaction.ts'
 import { RolltapeError } from '../errors.ts'
 import { EXPLAINED_AT_ONCE_MAX, FLUSHES_AT_ONCE_MAX, LOADS_AT_ONCE_MAX } from '../limits.ts'
 import { forwards, replays } from '../mode.ts'
@@ -236,7 +237,7 @@ export class SupervisorTarget implements ControlTarget {
     }
     this.#explaining++
     try {
-      const head = keyHead(asked.method, asked.path)
+      const head = keyHead(asked.method, redactionOf(this.config).target(asked.path))
       return await explainAside({ file, head, body, ignore: source.ignore }, signal)
     } finally {
       this.#explaining--

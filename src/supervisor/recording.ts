@@ -9,6 +9,7 @@ import type { LaneLog } from '../lane/context.ts'
 import type { TapeRetain } from '../options/retention.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
+import { openHmacKey } from '../tape/hmac-key.ts'
 import { takeLock } from '../tape/lock.ts'
 import { inspectTape, nextSegments } from '../tape/recovery.ts'
 import type { Recovery } from '../tape/recovery.ts'
@@ -73,6 +74,7 @@ export interface RecordingOptions {
 
 interface Opened {
   readonly folder: string
+  readonly hmacKey: string
   readonly recovery: Recovery
   readonly report: RecoveryReport
   readonly appender: AppenderThread
@@ -105,6 +107,8 @@ export function tapeFolderOf(file: string): string {
 export class Recording {
   readonly folder: string
   readonly recordingId: string
+  /** What clients' credentials are digested with, in hex. */
+  readonly hmacKey: string
   /** Exchange numbers and turns. */
   readonly tables: SharedTables
   readonly report: RecoveryReport
@@ -125,6 +129,7 @@ export class Recording {
 
   private constructor(opened: Opened, options: RecordingOptions, unlock: () => void) {
     this.folder = opened.folder
+    this.hmacKey = opened.hmacKey
     this.recordingId = opened.recovery.recordingId
     this.report = opened.report
     this.tables = opened.tables
@@ -322,6 +327,7 @@ async function recover(
   folder: string,
   disk: Disk,
 ): Promise<Opened> {
+  const hmacKey = openHmacKey(folder, disk)
   const tables = new SharedTables(makeSharedMemory())
   const adopted = await adoptLines(file, readCheckpoint(`${folder}/derived.json`, disk), disk)
   const derived = SeqSet.from(adopted.checkpoint.derived)
@@ -367,7 +373,7 @@ async function recover(
     tornBytes,
     cutBytes: adopted.cutBytes,
   }
-  return { folder, recovery, report, appender, turns, tables, trajectories }
+  return { folder, hmacKey, recovery, report, appender, turns, tables, trajectories }
 }
 
 function readCheckpoint(path: string, disk: Disk): Checkpoint {

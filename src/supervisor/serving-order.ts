@@ -33,6 +33,7 @@ export function servingOrder(lane: number, held: Held): ServingOrder {
       appender: recording.appender,
       part: recording.part,
       memory: recording.tables.memory,
+      hmacKey: recording.hmacKey,
     },
   }
 }

@@ -59,6 +59,8 @@ export interface BeginFrame {
   readonly policyVersion: string
   /** What the client called its group of samples; absent when it named none. */
   readonly group?: string
+  /** Digest of the credential that the client showed; absent when it showed none. */
+  readonly keyHmac?: string
   /** Given when tokens are to be there: a record that lacks some is flagged. */
   readonly requiresTokens?: true
 }

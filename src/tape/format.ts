@@ -215,7 +215,7 @@ export function formatBegin(begin: BeginFields): Buffer {
     begin.upstream,
     begin.policyVersion,
     begin.tagsJson,
-    ...(begin.group === undefined ? [] : [begin.group]),
+    ...optionalLines(begin),
   ].join('\n')
   const textBytes = Buffer.byteLength(text)
   const headers = begin.rawHeaders.join('\n')
@@ -230,6 +230,12 @@ export function formatBegin(begin: BeginFields): Buffer {
   return out
 }
 
+/** Group, then digest; an empty line stands for no group where a digest follows. */
+function optionalLines({ group, keyHmac }: BeginFields): string[] {
+  if (keyHmac !== undefined) return [group ?? '', keyHmac]
+  return group === undefined ? [] : [group]
+}
+
 /** Reads a BEGIN payload. */
 export function parseBegin(
   payload: Buffer,
@@ -241,7 +247,7 @@ export function parseBegin(
   const lines = payload.toString('utf8', 24, textEnd).split('\n')
   const [session = '', run = '', method = '', httpVersion = '', target = ''] = lines
   const [forwardedTarget = '', upstream = '', policyVersion = ''] = lines.slice(5)
-  const [tags = '{}', group] = lines.slice(8)
+  const [tags = '{}', group = '', keyHmac] = lines.slice(8)
   return {
     id: `${recordingId}-${seq}`,
     seq,
@@ -259,7 +265,8 @@ export function parseBegin(
     mode: MODES[payload[16] ?? 0] ?? 'record',
     generation: payload.readUInt32LE(12),
     policyVersion,
-    ...(group === undefined ? {} : { group }),
+    ...(group === '' ? {} : { group }),
+    ...(keyHmac === undefined ? {} : { keyHmac }),
     ...((flags & FLAG_REQUIRES_TOKENS) === 0 ? {} : { requiresTokens: true }),
   }
 }

@@ -240,6 +240,7 @@ function assemble(
     attempts: attemptsOf(exchange),
     policy: policyOf(exchange, answer.engineVersion),
     upstream: begin.upstream === '' ? null : begin.upstream,
+    key_hmac: begin.keyHmac ?? null,
     ...(transforms && { transforms }),
     ...(begin.group === undefined ? {} : { group: begin.group }),
     ...(clientRetry === undefined ? {} : { client_retry: clientRetry }),

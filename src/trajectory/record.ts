@@ -141,6 +141,8 @@ export interface ExchangeRecord {
     readonly mixed: boolean
   }
   readonly upstream: string | null
+  /** Digest of the credential that the client showed; null when it showed none. */
+  readonly key_hmac: string | null
   /** What was done to the request, and then to the answer; given where something was, or should have been. */
   readonly transforms?: readonly Transform[]
   /** What the client called its group of samples. */

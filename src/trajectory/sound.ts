@@ -95,6 +95,7 @@ const CHECKS: readonly (readonly [string, Check])[] = Object.entries({
     engine: optional(isText),
   }),
   upstream: orNull(isText),
+  key_hmac: orNull(isText),
   group: isText,
   client_retry: isNumber,
   sha256: objectOf({ request: isText }),

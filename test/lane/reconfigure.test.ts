@@ -35,6 +35,7 @@ async function setUp(t: Test, held: HeldDisk, first: RolltapeOptions) {
         appender: 0,
         part: 1,
         memory: recorder!.tables as never,
+        hmacKey: '',
       },
     })
   }

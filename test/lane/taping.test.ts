@@ -2,6 +2,7 @@
 // refuses is told in a GAP.
 import t from 'tap'
 import type { Test } from 'tap'
+import { Redaction } from '../../src/lane/redaction.ts'
 import { BlockPool, Taping } from '../../src/lane/taping.ts'
 import { BLOCKS_FREE_MAX, BLOCK_BYTES } from '../../src/limits.ts'
 import { KIND, parseChunks } from '../../src/tape/format.ts'
@@ -10,10 +11,12 @@ import type { TapeWriter } from '../../src/tape/writer.ts'
 import { FaultyDisk } from '../tape/faulty-disk.ts'
 import { BEGIN, END, close, commit, makeWriter, newTail } from '../tape/tapes.ts'
 
+const NOTHING_MORE = new Redaction({ redactHeaders: [], redactQuery: [] })
+
 /** A taping that has begun, and what it left on the tape once it is over. */
 function begin(t: Test, disk = new FaultyDisk()) {
   const { writer, folder } = makeWriter(t, { disk: disk.disk })
-  const taping = new Taping(writer, new BlockPool(), 1)
+  const taping = new Taping(writer, new BlockPool(), 1, NOTHING_MORE)
   taping.begin(BEGIN)
   return {
     writer,
@@ -135,7 +138,7 @@ t.test('an exchange whose BEGIN is refused is lost as a whole', async (t) => {
   await commit(writer)
   disk.hold()
   fill(writer)
-  const taping = new Taping(writer, new BlockPool(), 1)
+  const taping = new Taping(writer, new BlockPool(), 1, NOTHING_MORE)
   taping.begin(BEGIN)
   t.ok(taping.lost)
   disk.release()

@@ -27,7 +27,10 @@ const CLIENT_SECRETS = {
   'Proxy-Authorization': 'Basic sk-client-5',
   COOKIE: 'session=sk-client-6',
 }
-const QUERY = 'key=sk-query-1&api_key=sk-query-2&access_token=sk-query-3&q=plain'
+const QUERY =
+  'key=sk-query-1&api_key=sk-query-2&access_token=sk-query-3&Tenant_Key=sk-team-2&q=plain'
+/** Those of an organisation of its own. */
+const TEAM_SECRETS = { 'X-Team-Key': 'sk-team-1' }
 const SET_COOKIE = 'id=sk-cookie-1'
 
 /** Runs `serve` over an upstream, has `use` ask it something, and returns all that it wrote. */
@@ -40,6 +43,7 @@ async function record(t: Test, flags: string[], env: Record<string, string>) {
     const head = responseHead(200, 'OK', [
       ['Content-Type', 'application/json'],
       ['Set-Cookie', SET_COOKIE],
+      ['X-Team-Session', 'sk-team-3'],
       ['Content-Length', String(body.length)],
     ])
     return target.includes('reset') ? exchange.reset() : exchange.send(head, body)
@@ -67,12 +71,16 @@ async function record(t: Test, flags: string[], env: Record<string, string>) {
   const exited = once(child, 'exit')
   const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string]
   const url = line.split(' ')[3]!
-  const headers = Object.entries(CLIENT_SECRETS).map((pair) => pair.join(': '))
+  const headers = Object.entries({ ...CLIENT_SECRETS, ...TEAM_SECRETS }).map((pair) =>
+    pair.join(': '),
+  )
   const client = await RawClient.open(url)
   client.send(post(`/v1/chat/completions?${QUERY}`, BODY, headers))
   const answer = await client.answer()
   client.send(post(`/v1/reset?${QUERY}`, BODY, headers))
   await client.answer()
+  client.send(post(`ftp://h/x?${QUERY}`, BODY, headers))
+  const refused = await client.answer()
   client.close()
   const status = readFileSync(`/proc/${child.pid}/cmdline`, 'latin1')
   child.kill('SIGTERM')
@@ -80,11 +88,12 @@ async function record(t: Test, flags: string[], env: Record<string, string>) {
   const written = readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => readFileSync(join(entry.parentPath, entry.name), 'latin1'))
-  return { seen, answer, records: await recordsOf(file), kept: [...written, await log, status] }
+  const kept = [...written, refused.body.toString(), await log]
+  return { seen, answer, records: await recordsOf(file), kept, status }
 }
 
 t.test('M27 R5: what a client sends passes, and nothing secret of it is kept', async (t) => {
-  const { seen, answer, kept, records } = await record(t, [], {})
+  const { seen, answer, kept, records, status } = await record(t, [], {})
   for (const value of Object.values(CLIENT_SECRETS)) {
     if (!value.startsWith('Basic')) t.ok(seen[0]!.includes(value), `the upstream got ${value}`)
   }
@@ -93,11 +102,13 @@ t.test('M27 R5: what a client sends passes, and nothing secret of it is kept', a
     answer.headers.some(([, value]) => value === SET_COOKIE),
     'the client got its cookie',
   )
-  for (const place of kept) t.notMatch(place, /sk-(?:client|query|cookie)-\d/)
+  for (const place of [...kept, status]) t.notMatch(place, /sk-(?:client|query|cookie)-\d/)
+  const team = kept.filter((place) => /sk-team-\d/.test(place))
+  t.not(team.length, 0, 'what no list names is kept')
   t.equal(kept.filter((place) => place.includes('body-text stays')).length, 2, 'tape and record')
   t.match(records[0]!.path, /key=\[redacted\].*q=plain$/)
   t.match(records[0]!.request, { messages: [{ content: 'my api_key=body-text stays' }] })
-  t.equal(records.length, 2, 'the one that failed is recorded too')
+  t.equal(records.length, 3, 'those that failed are recorded too')
 })
 
 t.test("M27 R5: a key that rolltape holds takes the place of the client's own", async (t) => {
@@ -107,11 +118,25 @@ t.test("M27 R5: a key that rolltape holds takes the place of the client's own", 
     ['env:UPSTREAM', 'sk-upstream-env'],
     [`file:${keyFile}`, 'sk-upstream-file'],
   ] as const) {
-    const { seen, kept } = await record(t, ['--upstream-api-key', reference], {
+    const { seen, kept, status } = await record(t, ['--upstream-api-key', reference], {
       UPSTREAM: 'sk-upstream-env',
     })
     t.match(seen[0]!, `Authorization: Bearer ${key}`)
     t.notMatch(seen[0]!, /sk-client-[1236]|[?&]key=/, 'nothing of the client goes on')
-    for (const place of kept) t.notMatch(place, /sk-(?:client|query|cookie|upstream)-\w/)
+    for (const place of [...kept, status]) {
+      t.notMatch(place, /sk-(?:client|query|cookie|upstream)-\w/)
+    }
   }
+})
+
+t.test("M27: an organisation's own headers and parameters are not kept either", async (t) => {
+  const names = ['--redact-header', 'X-Team-Key,x-team-session', '--redact-query', 'tenant_key']
+  const { seen, answer, kept, records, status } = await record(t, names, {})
+  t.match(seen[0]!, 'X-Team-Key: sk-team-1')
+  t.match(seen[0]!, 'Tenant_Key=sk-team-2')
+  t.ok(answer.headers.some(([, value]) => value === 'sk-team-3'))
+  for (const place of [...kept, status]) {
+    t.notMatch(place, /sk-(?:client|query|cookie|team)-\d/)
+  }
+  t.match(records[0]!.path, /&Tenant_Key=\[redacted\]&q=plain$/)
 })

@@ -121,6 +121,7 @@ export async function startLane(
         appender: appender.threadId,
         part: 1,
         memory: makeSharedMemory(),
+        hmacKey: '00'.repeat(32),
       },
     },
     port: 0,

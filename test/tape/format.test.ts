@@ -69,16 +69,24 @@ t.test('BEGIN: any session, target, labels and header pairs come back', async (t
       generation: u32,
       tags: fc.dictionary(fc.string(), fc.string()),
       headers: pairs,
-      group: fc.option(line, { nil: undefined }),
+      group: fc.option(
+        line.filter((text) => text !== ''),
+        { nil: undefined },
+      ),
+      keyHmac: fc.option(line, { nil: undefined }),
       isRequired: fc.boolean(),
       seq: fc.integer({ min: 1, max: 2 ** 53 - 1 }),
     },
     PLAIN,
   )
   fc.assert(
-    fc.property(fields, ({ tags, headers, seq, group, isRequired, ...begin }) => {
+    fc.property(fields, ({ tags, headers, seq, group, keyHmac, isRequired, ...begin }) => {
       const tagsJson = JSON.stringify(tags)
-      const named = { ...begin, ...(group === undefined ? {} : { group }) }
+      const named = {
+        ...begin,
+        ...(group === undefined ? {} : { group }),
+        ...(keyHmac === undefined ? {} : { keyHmac }),
+      }
       const payload = formatBegin({ ...named, tagsJson, rawHeaders: headers.flat() })
       t.strictSame(parseBegin(payload, 'rec', seq, isRequired ? FLAG_REQUIRES_TOKENS : 0), {
         ...named,
