@@ -18,6 +18,7 @@ import { forwards } from './mode.ts'
 import { SupervisorTarget } from './supervisor/control-target.ts'
 import { makeLog } from './supervisor/log.ts'
 import { PolicyPoll } from './supervisor/policy-poll.ts'
+import { warnOfTrust } from './supervisor/reload.ts'
 import { Supervisor } from './supervisor/supervisor.ts'
 import { modesOfAll } from './supervisor/switching.ts'
 import type { CloseReport } from './supervisor/supervisor.ts'
@@ -88,6 +89,7 @@ export interface Rolltape {
 export async function startRolltape(options: RolltapeOptions | RolltapeConfig): Promise<Rolltape> {
   const config = asConfig(options)
   const log = makeLog(config.logLevel)
+  warnOfTrust(config, log)
   const supervisor = new Supervisor(config, log)
   await supervisor.start()
   const poll = new PolicyPoll({

@@ -184,6 +184,34 @@ function asBytes(phrase: string): string {
   return bytes.length === phrase.length ? phrase : bytes.toString('latin1')
 }
 
+const ALTNAME = 'ERR_TLS_CERT_ALTNAME_INVALID'
+
+/** A certificate that is not taken: another try would meet the same. */
+const UNTRUSTED = new Set([
+  ALTNAME,
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'CERT_UNTRUSTED',
+  'CERT_HAS_EXPIRED',
+  'CERT_NOT_YET_VALID',
+  'INVALID_CA',
+])
+
+function unreachable(upstream: string, code: string, text: string): string {
+  if (!UNTRUSTED.has(code)) return `cannot reach ${upstream}: ${text}`
+  const hint =
+    code === ALTNAME
+      ? 'use a name in proxy_base_url that the certificate is for'
+      : 'name its authority with --upstream-ca'
+  return (
+    `${upstream} is not trusted: ${text}; ${hint}, or take any certificate with ` +
+    '--upstream-insecure, where nobody can stand between'
+  )
+}
+
 function explain(error: Error, upstream: string, started: boolean, headed: boolean): Failure {
   const code = (error as { code?: string }).code ?? ''
   const text = errorText(error)
@@ -201,10 +229,13 @@ function explain(error: Error, upstream: string, started: boolean, headed: boole
   if (!started) {
     return {
       cause: 'error',
-      error: new RolltapeError('upstream_unreachable', `cannot reach ${upstream}: ${text}`, {
+      error: new RolltapeError('upstream_unreachable', unreachable(upstream, code, text), {
         cause: error,
       }),
-      retryable: !code.startsWith('UND_ERR_INVALID') && code !== 'UND_ERR_NOT_SUPPORTED',
+      retryable:
+        !UNTRUSTED.has(code) &&
+        !code.startsWith('UND_ERR_INVALID') &&
+        code !== 'UND_ERR_NOT_SUPPORTED',
     }
   }
   const unsound =

@@ -161,8 +161,7 @@ export class Parts {
     const recorder = before?.recorder
     const records = recorder !== undefined && recorder.folder === recording?.folder
     const upstreams =
-      before?.upstreams ??
-      (modes.some(forwards) ? new Upstreams(config.connectTimeoutMs) : undefined)
+      before?.upstreams ?? (modes.some(forwards) ? new Upstreams(config) : undefined)
     if (upstreams) upstreams.responderSocket = order.responderSocket
     return {
       generation,

@@ -4,12 +4,15 @@
  */
 import { lookup as resolve } from 'node:dns'
 import type { LookupAddress, LookupOptions } from 'node:dns'
+import { createSecureContext, getCACertificates } from 'node:tls'
+import type { ConnectionOptions } from 'node:tls'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { LookupFunction, Socket } from 'node:net'
 import { buildConnector } from 'undici'
 import type { Client, Dispatcher, Pool } from 'undici'
 import { queueOf } from '../responder/address.ts'
 import { DNS_TTL_MS, RESPONSE_HEAD_BYTES_MAX } from '../limits.ts'
+import type { SecurityConfig } from '../options/security.ts'
 import { CountingClient, CountingPool, Tally } from './tally.ts'
 import { unixConnector } from './unix-connector.ts'
 
@@ -22,6 +25,11 @@ const used = new WeakSet<object>()
 export interface SocketWatcher {
   socket: Socket | undefined
   socketReused: boolean
+}
+
+/** How upstreams are connected to. */
+export interface UpstreamsOptions extends Pick<SecurityConfig, 'upstreamCa' | 'upstreamInsecure'> {
+  readonly connectTimeoutMs: number
 }
 
 /** Pools by origin. */
@@ -47,13 +55,15 @@ export class Upstreams {
     this.egressTotal++
   }
 
-  constructor(connectTimeoutMs: number) {
+  constructor(options: UpstreamsOptions) {
+    const { connectTimeoutMs } = options
     this.#connectTimeoutMs = connectTimeoutMs
     const connector = buildConnector({
       timeout: connectTimeoutMs,
       allowH2: false,
       lookup: cachedLookup(),
       noDelay: true,
+      ...trust(options),
     } as buildConnector.BuildOptions)
     this.#options = {
       connect: connector,
@@ -102,6 +112,18 @@ export class Upstreams {
     unsubscribe(SEND_HEADERS, this.#onSend)
     await Promise.all([...this.#pools.values()].map((pool) => pool.destroy()))
   }
+}
+
+/**
+ * Whom upstreams are trusted by. Said in so many words, since NODE_TLS_REJECT_UNAUTHORIZED would else
+ * switch it off for whoever inherits it. One context for all connections: to read some 150
+ * certificates for each would take milliseconds.
+ */
+function trust({ upstreamCa, upstreamInsecure }: UpstreamsOptions): ConnectionOptions {
+  if (upstreamInsecure) return { rejectUnauthorized: false }
+  if (upstreamCa === null) return { rejectUnauthorized: true }
+  const ca = [...getCACertificates('default'), ...upstreamCa.certificates]
+  return { rejectUnauthorized: true, secureContext: createSecureContext({ ca }) }
 }
 
 type LookupDone = Parameters<LookupFunction>[2]

@@ -1,5 +1,6 @@
 /** What of a configuration may change while rolltape runs, and what has changed in another one. */
 import { RolltapeError } from '../errors.ts'
+import type { LaneLog } from '../lane/context.ts'
 import type { RolltapeConfig } from '../options.ts'
 import { OPTION_KEYS, names } from '../options/definitions.ts'
 import type { OptionKey } from '../options/definitions.ts'
@@ -38,6 +39,8 @@ const RELOADABLE: ReadonlySet<OptionKey> = new Set<OptionKey>([
   'responderQueue',
   'responderWait',
   'onNoResponder',
+  'redactHeader',
+  'redactQuery',
   'onTapeFailure',
   'commitTimeout',
   'tag',
@@ -64,6 +67,14 @@ export interface Reloaded {
   /** Keys that have another value now, as in a configuration file. */
   readonly changed: readonly string[]
   readonly generation: number
+}
+
+/** Said at every start and every reload, as long as it is so. */
+export function warnOfTrust({ upstreamInsecure }: RolltapeConfig, log: LaneLog): void {
+  if (!upstreamInsecure) return
+  const message =
+    'upstream_insecure: certificates of upstreams are NOT verified, so whoever stands between reads and changes everything, keys included'
+  log.warn({}, message)
 }
 
 /** What differs between two configurations. */

@@ -24,8 +24,7 @@ import type { Recording, RecoveryReport, Rotation } from './recording.ts'
 import { Recordings } from './recordings.ts'
 import { RotationClock } from './rotation-clock.ts'
 import { Sessions } from './sessions.ts'
-import { changesTo } from './reload.ts'
-import type { Reloaded } from './reload.ts'
+import { changesTo, warnOfTrust, type Reloaded } from './reload.ts'
 import { Responders } from '../responder/responders.ts'
 import { Replaying, openReplay } from './replay.ts'
 import type { LoadOptions, Replayed } from './replay.ts'
@@ -268,6 +267,7 @@ export class Supervisor {
       if (concernsPolicy) this.#policyVersion = ''
       this.#responderSocket = responderSocket
       this.#config = next
+      warnOfTrust(next, this.#log)
       this.#clock.reset()
       if (changed.length > 0) {
         await this.#lanes.askAll('serve', (lane) => this.#order(lane, concernsPlayers))
