@@ -11,6 +11,7 @@
  * Turn lines that `rolltape export` wrote have `"recorder":"rolltape"`: their request is what the
  * client sent, and they tell whether the answer is whole.
  */
+import { RECORD_SCHEMA } from '../trajectory/record.ts'
 import type { Outcome, Protocol } from '../trajectory/record.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
 import { isObject, objectAt, textAt, type JsonObject } from '../wire/json.ts'
@@ -57,6 +58,8 @@ export interface SourceLine {
   readonly endUs: number
 }
 
+const OWN_SCHEMAS = 'rolltape.record/'
+
 /** Path of a line that names none: other recorders know just the one. */
 const DEFAULT_PATH = '/v1/chat/completions'
 
@@ -72,7 +75,11 @@ const SPELLINGS = {
 /** Reads a line; a text says why it is none that can be replayed. */
 export function readSourceLine(record: StoredRecord): SourceLine | string {
   const line = record as unknown as JsonObject
-  if (typeof record.schema === 'string') return readOwn(record)
+  const schema: unknown = line['schema']
+  if (schema === RECORD_SCHEMA) return readOwn(record)
+  if (typeof schema === 'string' && schema.startsWith(OWN_SCHEMAS)) {
+    return `has the schema ${JSON.stringify(schema.slice(0, 80))}, and this rolltape reads ${RECORD_SCHEMA}`
+  }
   const requestKey = spelled(line, 'request')
   const responseKey = spelled(line, 'response')
   if (requestKey === undefined && responseKey === undefined) {
