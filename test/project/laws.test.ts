@@ -177,6 +177,14 @@ t.test('what should not stay in the code does not stand there', async (t) => {
   }
 })
 
+t.test('no code is made of text, and only two commands start a process', async (t) => {
+  for (const { path, code } of SOURCE) {
+    t.notMatch(code, /\beval\(|\bnew Function\(|['"](?:node:)?vm['"]/, path)
+    if (path === 'src/cli/run.ts' || path === 'src/cli/detach.ts') continue
+    t.notMatch(code, /['"](?:node:)?child_process['"]/, path)
+  }
+})
+
 t.test('no file tells of the machine it was written on, or of a registry', async (t) => {
   const told = filesOf('src/**/*', 'workers/*', 'docs/**/*', 'tools/**/*', '*.md', 'package*.json')
   for (const { path, text } of told) {
