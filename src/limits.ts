@@ -30,6 +30,9 @@ export const SESSION_ID_BYTES_MAX = 256
 /** Sessions whose turns are counted at once (16 bytes each). Over it: 429, `over_capacity`. */
 export const SESSIONS_MAX = 1_048_576
 
+/** Characters in a name of a header or parameter that is redacted; longer ones are refused. */
+export const NAME_CHARS_MAX = 256
+
 /** Digests of credentials that a lane remembers, 100 bytes each; over it they are made anew. */
 export const KEY_HMACS_MAX = 4_096
 
@@ -316,10 +319,7 @@ export const WATCH_LINGER_MS = 60_000
 /** What open control calls get to end by themselves once rolltape has closed. */
 export const CONTROL_CLOSE_MS_MAX = 1_000
 
-/**
- * Characters of a status message. It travels in trailers, six bytes to a character at worst, and a
- * client takes 16 KiB of those; more would cost it the connection.
- */
+/** Characters of a status message: in trailers up to six bytes each, and clients take 16 KiB. */
 export const CONTROL_DETAILS_CHARS_MAX = 1_500
 
 /** Largest message the control API takes: a request to be explained, with its body. */

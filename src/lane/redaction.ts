@@ -6,6 +6,8 @@
  * not touched.
  */
 
+import { NAME_CHARS_MAX } from '../limits.ts'
+
 /** Stands where a credential stood. */
 export const REDACTION = '[redacted]'
 
@@ -33,12 +35,15 @@ export interface RedactionNames {
 /** Replaces the values of credentials. */
 export class Redaction {
   readonly #headers: ReadonlySet<string>
+  /** 1 at the lengths of these names: most headers have another, and are not made lower-case. */
+  readonly #lengths = new Uint8Array(NAME_CHARS_MAX + 1)
   readonly #query: ReadonlySet<string>
   /** A parameter of one of these names, as it is written most often: in clear. */
   readonly #inClear: RegExp
 
   constructor({ redactHeaders, redactQuery }: RedactionNames) {
     this.#headers = new Set([...HEADERS, ...redactHeaders])
+    for (const { length } of this.#headers) this.#lengths[length] = 1
     this.#query = new Set([...QUERY, ...redactQuery])
     const names = [...this.#query].map((name) => name.replace(/[^\w-]/g, '\\$&')).join('|')
     this.#inClear = new RegExp(`([?&](?:${names})=)[^&#]*`, 'gi')
@@ -48,7 +53,8 @@ export class Redaction {
   headers(flat: readonly string[]): readonly string[] {
     let out: string[] | undefined
     for (let i = 0; i + 1 < flat.length; i += 2) {
-      if (!this.#headers.has((flat[i] as string).toLowerCase())) continue
+      const name = flat[i] as string
+      if (this.#lengths[name.length] !== 1 || !this.#headers.has(name.toLowerCase())) continue
       out ??= [...flat]
       out[i + 1] = REDACTION
     }

@@ -5,7 +5,7 @@
  * A kind's `parse` throws `Refusal` and knows nothing of where the value came from;
  * `options/read.ts` puts the key, the value and the example around it.
  */
-import { PATH_CHARS_MAX } from '../limits.ts'
+import { NAME_CHARS_MAX, PATH_CHARS_MAX } from '../limits.ts'
 import { parsePace, type Pace } from '../replay/pace.ts'
 import { RESPONDER_URL } from '../responder/address.ts'
 import { Secret, type Environment } from './secret.ts'
@@ -301,8 +301,8 @@ export function fieldName(refused: readonly string[], why: string): Kind<string>
     example: 'x-team-key',
     repeatable: false,
     parse(value) {
-      if (typeof value !== 'string' || !/^[\w!#$%&'*+.^`|~-]{1,256}$/.test(value))
-        throw new Refusal()
+      if (typeof value !== 'string' || !/^[\w!#$%&'*+.^`|~-]+$/.test(value)) throw new Refusal()
+      if (value.length > NAME_CHARS_MAX) throw new Refusal()
       const name = value.toLowerCase()
       if (refused.includes(name)) throw new Refusal(`${name} cannot be redacted: ${why}`)
       return name

@@ -79,6 +79,7 @@ void t.test('R19: the whole record of a whole stream', (t) => {
       mixed: false,
     },
     upstream: 'http://127.0.0.1:8000',
+    key_hmac: null,
     sha256: { request: hash('sha256', request), response: hash('sha256', chunks.join('')) },
     tape: { segment: '0-000001.tape', end: 4096 },
     tags: { env: 'größe' },
