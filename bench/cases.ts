@@ -20,9 +20,9 @@ export interface Case {
   readonly load: (seconds: number) => Load
 }
 
-/** Operations that a load did, those before it began to count among them. */
+/** Operations that a load did since it began to count. */
 export function operations({ unit }: Case, result: LoadResult): number {
-  return unit === 'chunk' ? result.all_events : result.all_done
+  return unit === 'chunk' ? result.events : result.done
 }
 
 const CHAT = '/v1/chat/completions'

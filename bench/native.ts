@@ -29,7 +29,7 @@ export interface Quantiles {
 /** What one run of the load generator saw. */
 export interface LoadResult {
   readonly seconds: number
-  /** Requests and events of the whole run; the figures below leave its first sixth out. */
+  /** Requests and events of the whole run; the figures below leave out its beginning. */
   readonly all_done: number
   readonly all_events: number
   readonly done: number
@@ -81,21 +81,32 @@ export async function startMock(first: number, ports: number): Promise<ChildProc
   return child
 }
 
-/** Runs one load against `ports` ports from `first`, with these header lines more in each request. */
+/** What a load is told besides. */
+export interface LoadExtras {
+  /** More header lines in each request, each with its CRLF. */
+  readonly headers?: string | undefined
+  /** Called once connections are up, and what comes counts. */
+  readonly onMeasuring?: () => void
+}
+
+/** Runs one load against `ports` ports from `first`. */
 export async function runLoad(
   first: number,
   ports: number,
   load: Load,
-  headers = '',
+  { headers = '', onMeasuring }: LoadExtras = {},
 ): Promise<LoadResult> {
   const args = [first, ports, load.connections, load.seconds, load.requestBytes, load.target]
   if (load.rate !== undefined) args.push(load.rate)
   const child = pinned(LOAD_CORE, join(BUILD, 'load'), args.map(String), { LOAD_HEADERS: headers })
   let text = ''
-  child.stdout?.on('data', (bytes: Buffer) => (text += bytes.toString()))
+  child.stdout?.on('data', (bytes: Buffer) => {
+    if (text === '') onMeasuring?.()
+    text += bytes.toString()
+  })
   const [code] = await once(child, 'close')
   if (code !== 0) throw new Error(`load ended with code ${String(code)}`)
-  return JSON.parse(text) as LoadResult
+  return JSON.parse(text.slice(text.indexOf('{'))) as LoadResult
 }
 
 /** The body that the load generator sends: one JSON object of so many bytes. */

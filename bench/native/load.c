@@ -7,8 +7,9 @@
  * second) it is open-loop: requests have intended start times, and latency counts from those. A
  * target with `events=` is a stream: each event's number and stamp are checked, so that lost,
  * merged or doubled events are seen, and the time from the stamp to here is the added latency.
- * `LOAD_HEADERS` in the environment is more header lines, each with its CRLF. Prints one JSON object:
- * what was counted after the first sixth of the time, and `all_done` and `all_events` of all of it.
+ * `LOAD_HEADERS` in the environment is more header lines, each with its CRLF. Prints `measuring` once
+ * the first sixth of the time is over, and one JSON object at the end: what was counted since then,
+ * and `all_done` and `all_events` of all of it.
  */
 #include "net.h"
 
@@ -124,8 +125,8 @@ static void check_events(struct connection *c, const char *data, size_t length, 
     c->events.from += (size_t)(end + 2 - at);
     char *number = memmem(at, (size_t)(end - at), "\"n\":", 4);
     if (number == NULL) continue; /* [DONE] */
-    uint64_t t = strtoull(number + 17, NULL, 10);
-    if (strtol(number + 4, NULL, 10) != c->event++) events_bad++;
+    uint64_t t = strtoull(number + 18, NULL, 10) - STAMP_BASE;
+    if (strtol(number + 4, NULL, 10) != NUMBER_BASE + c->event++) events_bad++;
     all_events++;
     if (now > measure_ns) {
       note(&added, now - t);
@@ -237,9 +238,15 @@ int main(int argc, char **argv) {
   if (rate > 0) started = wanted;
   uint64_t next_ns = now_ns(), step_ns = rate > 0 ? (uint64_t)(1e9 / rate) : 0, missed = 0;
   struct epoll_event events[1024];
+  int measuring = 0;
   for (;;) {
     uint64_t now = now_ns();
     if (now > stop_ns) break;
+    if (!measuring && now > measure_ns) {
+      measuring = 1;
+      printf("measuring\n");
+      fflush(stdout);
+    }
     while (step_ns && next_ns <= now) {
       if (idle_count > 0) start(idle[--idle_count], next_ns);
       else missed++;

@@ -95,9 +95,9 @@ static void add_event(struct connection *c) {
   char event[65536], head[32];
   long bytes = c->bytes < 160 ? 160 : c->bytes > 60000 ? 60000 : c->bytes;
   int n = snprintf(event, sizeof event,
-                   "data: {\"id\":\"bench\",\"object\":\"chat.completion.chunk\",\"n\":%08ld,"
+                   "data: {\"id\":\"bench\",\"object\":\"chat.completion.chunk\",\"n\":%09ld,"
                    "\"t\":%020llu,\"choices\":[{\"index\":0,\"delta\":{\"content\":\"",
-                   c->event++, (unsigned long long)now_ns());
+                   NUMBER_BASE + c->event++, (unsigned long long)(now_ns() + STAMP_BASE));
   memset(event + n, 'x', (size_t)(bytes - n - 8));
   memcpy(event + bytes - 8, " \"}}]}\n\n", 8);
   int h = snprintf(head, sizeof head, "%lx\r\n", bytes);

@@ -16,6 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Added to an event's number and stamp, so that both have one length and are JSON. */
+#define NUMBER_BASE 100000000L
+#define STAMP_BASE 10000000000000000000ull
+
 /* Bytes that wait to be parsed or written. */
 struct buffer {
   char *data;

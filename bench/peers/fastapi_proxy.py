@@ -40,7 +40,8 @@ def write(request, response, started):
 
 async def traced(upstream, request, started):
     text = []
-    async for line in upstream.aiter_lines():
+    async for ended in upstream.aiter_lines():
+        line = ended.rstrip("\r\n")
         if line.startswith("data: ") and line != "data: [DONE]":
             event = json.loads(line[6:])
             text.append(event["choices"][0]["delta"].get("content") or "")
