@@ -14,7 +14,7 @@ import { LineScanner } from '../replay/line-scan.ts'
 import { Packer } from '../replay/packed.ts'
 import type { PackedRecords } from '../replay/packed.ts'
 import type { TapePosition } from '../tape/exchange.ts'
-import { KIND } from '../tape/format.ts'
+import { KIND, parseSegmentName } from '../tape/format.ts'
 import type { SegmentFile, TapeFolder } from '../tape/reader.ts'
 import type { AppenderLink } from './appender-link.ts'
 import { comparisonOf } from '../replay/recorded.ts'
@@ -123,12 +123,11 @@ function findEnds(
   endsMax: number,
 ): { ends: TapePosition[]; next: TapePosition } {
   const ends: TapePosition[] = []
-  const segments = tape.segments()
-  const start = segments.findIndex((segment) => segment.name === from.segment)
-  const lane = segments[start]?.lane
+  const start = parseSegmentName(from.segment)
   let next = from
-  for (const { name, lane: of } of segments.slice(Math.max(0, start))) {
-    if (of !== lane) break
+  for (const { name, lane, number } of tape.segments()) {
+    // The first one may have been let go by now; those behind it are walked all the same.
+    if (lane !== start?.lane || number < start.number) continue
     const file = openSegment(tape, name)
     if (file === undefined) break
     const offset = name === from.segment ? from.offset : file.firstFrame

@@ -1,6 +1,6 @@
 // Derive's unit of work against a real tape and a real appender's thread.
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -122,6 +122,17 @@ t.test('a walk finds every end from a place on, over segments, up to its bound',
   t.strictSame(found, ends)
   t.strictSame((await walk({ segment: '0-009999.tape', offset: 0 }, 5)).ends, [])
   t.strictSame(seqs(), [], 'and derives nothing')
+})
+
+t.test('a walk from a segment that was let go finds every end behind it', async (t) => {
+  const { tape, link, ends, folder } = await setUp(t, 12)
+  const { segment } = ends[0]!
+  rmSync(`${folder}/${segment}`)
+  const behind = ends.filter((end) => end.segment !== segment)
+  t.ok(behind.length > 0)
+  // Far behind the first frame, as the place was in a segment that was full.
+  const task = { ends: [], walk: { from: { segment, offset: 1_900 }, endsMax: 100 }, voids: [] }
+  t.strictSame((await runDeriveTask(tape, link, task)).walked?.ends, behind)
 })
 
 t.test('a walk stops before a segment that has no header yet', async (t) => {
