@@ -2,7 +2,7 @@
  * `rolltape derive`: the records of a tape, made anew: for when the `.jsonl` was lost, cut, or made
  * by an older rolltape. The tape is only read.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { Command, Option } from 'commander'
 import { RolltapeError } from '../errors.ts'
 import { damageOf, gatherAll, placeOf as stretchText } from '../tape/check.ts'
@@ -10,11 +10,12 @@ import { realDisk } from '../tape/disk.ts'
 import { recordedNow } from '../tape/lock.ts'
 import { lineOf } from '../trajectory/check.ts'
 import type { RecordRequests } from '../trajectory/derive.ts'
-import { openOutput, outputPlace, type Output } from './output.ts'
+import { tapeFolderBeside } from '../trajectory/parts.ts'
+import { openOutput, outputPlace, type Output, type OutputPlace } from './output.ts'
 import { withProgress, type ReadingTold } from './progress.ts'
 import { tapeFolderOf } from './source.ts'
 import { breathe, framesOf } from './tape-reading.ts'
-import { EXIT, type Terminal } from './terminal.ts'
+import { EXIT, tell, type Terminal } from './terminal.ts'
 
 interface DeriveFlags {
   readonly out: string
@@ -59,6 +60,7 @@ async function derive(path: string, flags: DeriveFlags, terminal: Terminal): Pro
   }
   const held = recordedNow(folder, realDisk)
   const place = placeOf(flags, folder, held)
+  tellOfRefs(flags, place, folder, terminal)
   const out = await openOutput(place, terminal)
   try {
     const { damage, letGo } = await withProgress(terminal, (told) =>
@@ -148,6 +150,15 @@ function placeOf({ out, force }: DeriveFlags, folder: string, held: string | und
     })
   }
   return place
+}
+
+/** Who reads a file looks for requests on the tape beside it. */
+function tellOfRefs(flags: DeriveFlags, place: OutputPlace, folder: string, to: Terminal): void {
+  if (flags.recordRequests === 'full' || place.isStream) return
+  const looked = tapeFolderBeside(place.path)
+  if (existsSync(looked) && realpathSync(looked) === realpathSync(folder)) return
+  const beside = `requests will be looked for in ${looked}, and they are in ${folder}`
+  tell(to, `${flags.out}: ${beside}: give it that tape's name, or say --record-requests full`)
 }
 
 function recordsOf(folder: string): string {

@@ -6,6 +6,7 @@
  * Takes one pass over the messages; memory holds a digest per choice.
  */
 import { hash } from 'node:crypto'
+import { isRequestTaped } from '../trajectory/taped-requests.ts'
 import { isObject, listAt, objectAt } from '../wire/json.ts'
 import type { JsonObject } from '../wire/json.ts'
 import type { ExportTally } from './exporter.ts'
@@ -72,6 +73,10 @@ function chatChoices(source: ExportRecord, tally?: ExportTally): Choice[] {
   }
   const answers = isObject(response) ? listAt(response, 'choices').filter(isObject) : []
   const told = answers.filter((choice) => objectAt(choice, 'message') !== undefined)
+  if (isRequestTaped(record)) {
+    tally?.leave('chat completions whose request is on the tape alone, and not found there')
+    return []
+  }
   if (!isObject(request) || told.length === 0) {
     tally?.leave('chat completions without an answer')
     return []

@@ -23,6 +23,11 @@ export class SeqSet {
     return first?.[0] === 1 ? first[1] : 0
   }
 
+  /** How many numbers it has. */
+  get size(): number {
+    return this.#ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0)
+  }
+
   /** The highest number; 0 when there is none. */
   get max(): number {
     return this.#ranges.at(-1)?.[1] ?? 0

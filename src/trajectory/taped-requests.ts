@@ -1,12 +1,16 @@
 /**
  * Requests that records leave to the tape (`--record-requests ref`): such a record says
  * `"request":null` and, in its `tape`, `"request":true`. Whoever needs the request reads it there,
- * through here. One that is not there any more stays null.
+ * through here. One that is not there any more stays null, and so does one of a tape that is not the
+ * record's own: nothing is paired by its place alone.
  */
+import { hash } from 'node:crypto'
 import { RolltapeError } from '../errors.ts'
+import type { TapedExchange } from '../tape/exchange.ts'
 import { TapeFolder } from '../tape/reader.ts'
 import { requestBodyOf } from './derive.ts'
 import type { StoredRecord } from './jsonl.ts'
+import { SeqSet } from './seq-set.ts'
 
 /** How a record without its request begins, as derive writes it. */
 const NO_REQUEST = ',"request":null,'
@@ -20,9 +24,11 @@ export function isRequestTaped({ request, tape }: StoredRecord): boolean {
 export class TapedRequests {
   readonly #tape: TapeFolder
   readonly #onTrouble: ((line: string) => void) | undefined
-  #told = false
+  /** Numbers of records whose request was not there; a record may be read more than once. */
+  readonly #missing = new SeqSet()
+  #why = ''
 
-  /** `onTrouble` is told once, in one line, when a request is not there. */
+  /** `onTrouble` is told at the end, in one line, how many requests were not there, and why. */
   constructor(folder: string, onTrouble?: (line: string) => void) {
     this.#tape = new TapeFolder(folder)
     this.#onTrouble = onTrouble
@@ -44,23 +50,41 @@ export class TapedRequests {
     return `${text.slice(0, at)},"request":${whole},${text.slice(at + NO_REQUEST.length)}`
   }
 
-  /** Closes the tape. */
+  /** Closes the tape, and tells what was not on it. */
   close(): void {
     this.#tape.close()
+    const count = this.#missing.size
+    if (count === 0) return
+    const records = count === 1 ? '1 record is' : `${count} records are`
+    this.#onTrouble?.(
+      `${records} without a request: it is on the tape alone, and not found: ${this.#why}`,
+    )
   }
 
   #textOf(record: StoredRecord): Buffer | undefined {
     const { tape } = record
     if (tape === undefined || !isRequestTaped(record)) return undefined
     try {
-      return requestBodyOf(this.#tape.exchange({ segment: tape.segment, offset: tape.end }))?.bytes
+      const exchange = this.#tape.exchange({ segment: tape.segment, offset: tape.end })
+      if (isOf(record, exchange)) return requestBodyOf(exchange)?.bytes
+      const other = `${this.#tape.folder} is of another recording (${exchange.begin.id} is there`
+      this.#miss(record, `${other}, not ${record.id})`)
     } catch (error) {
       if (!(error instanceof RolltapeError)) throw error
-      if (!this.#told) this.#onTrouble?.(`a request that is on the tape alone: ${error.message}`)
-      this.#told = true
-      return undefined
+      this.#miss(record, error.message)
     }
+    return undefined
   }
+
+  #miss({ seq = 1 }: StoredRecord, why: string): void {
+    this.#why ||= why
+    this.#missing.add(seq)
+  }
+}
+
+/** The exchange at a record's place is the record's, or was asked the very same. */
+function isOf({ id, sha256 }: StoredRecord, { begin, requestBody }: TapedExchange): boolean {
+  return begin.id === id || hash('sha256', requestBody) === sha256?.request
 }
 
 /** Records with their requests, from a tape folder. */

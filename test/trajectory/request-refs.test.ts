@@ -2,7 +2,7 @@
  * Records that leave their requests to the tape: nothing of a prompt is in the `.jsonl`, and whoever
  * needs it finds it all the same.
  */
-import { cpSync, existsSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -15,6 +15,9 @@ import { makeFolder, recordsOf, startRecorder } from '../support/recorder.ts'
 import { CHAT, ask, plain, startReplay } from '../support/replayer.ts'
 
 const SECRET = 'what the agent asked'
+const FOREIGN = 'what others want: it'
+const MODELS = Buffer.from('GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n')
+const REFS = ['--record-requests', 'ref']
 
 /** The first request with its keys in another order. */
 const REORDERED = post(
@@ -31,7 +34,7 @@ const answers: unknown[] = []
 for (const n of [1, 2, 3, 4]) {
   answers.push(plain(await ask(recorder.url, `${SECRET} ${n}`, { stream: n % 2 === 0 })))
 }
-await rawRequest(recorder.url, Buffer.from('GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n'))
+await rawRequest(recorder.url, MODELS)
 const records = await recorder.finish()
 
 /** The recording elsewhere, as somebody would copy it. */
@@ -125,14 +128,53 @@ t.test('exports are what they are of records with their requests', async (t) => 
   t.match((await rolltape(['export', file, '--format', 'har'])).stdout, SECRET)
 })
 
-t.test('a request that is not on the tape any more is null, and that is told once', async (t) => {
+t.test('requests that are not on the tape any more are null; how many is told', async (t) => {
   const copy = copyOf(t)
   rmSync(join(copy.replace('.jsonl', '.tape'), '0-000001.tape'))
   const { code, stdout, stderr } = await rolltape(['export', copy, '--format', 'har'])
   t.equal(code, 0)
   t.notMatch(stdout, SECRET)
-  t.match(stderr, /^a request that is on the tape alone: .*0-000001.tape: the segment is not there/)
-  t.equal(stderr.match(/on the tape alone/g)?.length, 1)
+  t.match(stderr, /^4 records are without a request: .*0-000001.tape: the segment is not there/)
+  t.equal(stderr.match(/without a request/g)?.length, 1)
+  const chats = await rolltape(['export', copy, '--format', 'openai-chat'])
+  t.match(chats.stderr, /left out: 4 exchanges \(.*whose request is on the tape alone/)
+})
+
+t.test('requests of another recording are nobody else’s, though their places fit', async (t) => {
+  const copy = copyOf(t)
+  const other = await startRecorder(t, upstream.url, { recordRequests: 'ref' })
+  for (const n of [1, 2, 3, 4]) await ask(other.url, `${FOREIGN} ${n}`, { stream: n % 2 === 0 })
+  await rawRequest(other.url, MODELS)
+  const theirs = await other.finish()
+  rmSync(`${copy}.index`)
+  rmSync(copy.replace('.jsonl', '.tape'), { recursive: true })
+  cpSync(other.folder, copy.replace('.jsonl', '.tape'), { recursive: true })
+  // Times are longer or shorter in digits: the places are made the same.
+  const lines = readFileSync(copy, 'utf8').split('\n')
+  const moved = lines.map((line, i) =>
+    line.replace(/"end":(\d+)/, (_, end) => `"end":${theirs[i]?.tape?.end ?? end}`),
+  )
+  writeFileSync(copy, moved.join('\n'))
+  for (const format of ['openai-chat', 'openenv']) {
+    const { code, stdout, stderr } = await rolltape(['export', copy, '--format', format])
+    t.equal(code, 0)
+    t.notMatch(stdout, FOREIGN)
+    t.match(stderr, /4 records are without a request.* is of another recording/)
+  }
+  t.notMatch((await rolltape(['show', '1', copy])).stdout, FOREIGN)
+  const replay = await startReplay(t, copy)
+  t.equal((await ask(replay.url, `${FOREIGN} 1`, { stream: false })).status, 404)
+})
+
+t.test('derive tells where a file would look for requests that are not there', async (t) => {
+  const out = join(makeFolder(t), 'b.jsonl')
+  const { code, stderr } = await rolltape(['derive', folder, '--out', out, ...REFS])
+  t.equal(code, 0)
+  t.match(stderr, /requests will be looked for in .*b\.tape, and they are in .*\.tape/)
+  const copy = copyOf(t)
+  rmSync(copy)
+  const beside = await rolltape(['derive', copy.replace('.jsonl', '.tape'), '--out', copy, ...REFS])
+  t.strictSame([beside.code, beside.stderr.includes('looked for')], [0, false])
 })
 
 t.test('records that a crash left unmade are made the same way', async (t) => {

@@ -37,7 +37,7 @@ t.test('whatever is added and filled, it has what a Set has', async (t) => {
       t.strictSame(SeqSet.from(set.toJSON()).toJSON(), ranges)
       for (let seq = 0; seq <= 62; seq++) if (set.has(seq) !== model.has(seq)) return false
       const floor = ranges[0]?.[0] === 1 ? ranges[0][1] : 0
-      return set.floor === floor && set.max === (ranges.at(-1)?.[1] ?? 0)
+      return set.floor === floor && set.max === (ranges.at(-1)?.[1] ?? 0) && set.size === model.size
     }),
   )
 })
