@@ -23,8 +23,8 @@ export interface BodyOwner {
   onLongBody(first: Buffer, stream: BodyStream): void
   onBodyPart(part: Buffer): Relief | undefined
   /**
-   * One of unknown length is gathered beyond what was to be expected, by so many bytes. False, and
-   * the owner is done with it, when there is no room for them.
+   * One of unknown length is gathered beyond what was to be expected, by so many bytes in all. False,
+   * and the owner is done with it, when there is no room for them.
    */
   onGathered(bytes: number): boolean
   onBodyTooLong(bytes: number): void
@@ -87,7 +87,7 @@ export function readBody(
 ): BodyReading {
   let parts: Buffer[] = []
   let bytes = 0
-  let expected = bodyBytes < 0 ? REQUEST_GATHER_BYTES_MAX : Infinity
+  const expected = bodyBytes < 0 ? REQUEST_GATHER_BYTES_MAX : Infinity
   let lastMs = performance.now()
   let isOver = false
   let stream: BodyStream | undefined
@@ -123,10 +123,7 @@ export function readBody(
         if (!stream.push(part)) req.pause()
         return
       }
-      if (bytes > expected) {
-        if (!owner.onGathered(part.length)) return leave()
-        expected += part.length
-      }
+      if (bytes > expected && !owner.onGathered(bytes - expected)) return leave()
       parts.push(part)
       if (bytes > bounds.gatherBytesMax) startStream()
     })

@@ -28,6 +28,8 @@ export interface Ticket {
   readonly owner: TicketOwner
   /** What it counts for. */
   kib: number
+  /** Of that, what it was taken for. */
+  readonly ownKib: number
   state: 'waiting' | 'running' | 'given'
   /** Its number in line; 0 when it never waited. */
   number: number
@@ -47,6 +49,8 @@ export class Tickets extends WheelEntry {
   readonly #wheel: Wheel
   readonly #config: () => CapacityConfig
   readonly #line = new Set<Ticket>()
+  /** Nobody in line waits for less long. */
+  #untilMs = Infinity
   #isListening = false
   #isServing = false
 
@@ -73,7 +77,8 @@ export class Tickets extends WheelEntry {
     const config = this.#config()
     if (config.maxInFlight === 0 && config.maxInFlightBytes === 0) return undefined
     const kib = Math.ceil((bodyBytes + EXCHANGE_BYTES) / KIB)
-    const ticket: Ticket = { owner, kib, state: 'running', number: 0, untilMs: Infinity }
+    const base = { owner, kib, ownKib: kib, number: 0, untilMs: Infinity }
+    const ticket: Ticket = { ...base, state: 'running' }
     const waiting = this.#table.waiting
     if (waiting === 0 && this.#table.take(this.#lane, kib, boundsOf(config))) return ticket
     if (waiting >= config.maxQueue) throw this.#full(config)
@@ -81,6 +86,7 @@ export class Tickets extends WheelEntry {
     ticket.state = 'waiting'
     ticket.number = this.#table.enqueue(this.#lane)
     this.#line.add(ticket)
+    this.#untilMs = Math.min(this.#untilMs, ticket.untilMs)
     this.#show()
     this.#watch()
     // A place that was let go before this one was seen to wait is found now, once it has its ticket.
@@ -88,9 +94,10 @@ export class Tickets extends WheelEntry {
     return ticket
   }
 
-  /** The exchange keeps more than was known: true if it may. */
+  /** The exchange keeps more than was known, by so many bytes since it has its ticket: true if it may. */
   grow(ticket: Ticket, bytes: number): boolean {
-    const kib = Math.ceil(bytes / KIB)
+    const kib = ticket.ownKib + Math.ceil(bytes / KIB) - ticket.kib
+    if (kib <= 0) return ticket.state === 'running'
     const { kibMax } = boundsOf(this.#config())
     if (ticket.state !== 'running' || !this.#table.grow(this.#lane, kib, kibMax)) return false
     ticket.kib += kib
@@ -108,14 +115,22 @@ export class Tickets extends WheelEntry {
   }
 
   onDeadline(nowMs: number): void {
+    if (nowMs >= this.#untilMs) this.#endLate(nowMs)
+    this.#serve()
+    this.#watch()
+  }
+
+  /** A reload may have changed how long they wait: the first need not be the first to go. */
+  #endLate(nowMs: number): void {
+    this.#untilMs = Infinity
     for (const ticket of this.#line) {
-      if (ticket.untilMs === Infinity) continue
-      if (ticket.untilMs > nowMs) break
+      if (ticket.untilMs > nowMs) {
+        this.#untilMs = Math.min(this.#untilMs, ticket.untilMs)
+        continue
+      }
       this.give(ticket)
       ticket.owner.onNoTicket(this.#late())
     }
-    this.#serve()
-    this.#watch()
   }
 
   /** Lets the first in line go, as far as there is room; it is another lane's turn after that. */
@@ -125,7 +140,14 @@ export class Tickets extends WheelEntry {
     this.#isServing = true
     for (const ticket of this.#line) {
       if (this.#table.turn() !== this.#lane) break
-      if (!this.#table.take(this.#lane, ticket.kib, boundsOf(this.#config()))) break
+      const bounds = boundsOf(this.#config())
+      if (bounds.kibMax > 0 && ticket.kib > bounds.kibMax) {
+        // The budget was lowered while it waited: nobody passes it, and it would wait for ever.
+        this.give(ticket)
+        ticket.owner.onNoTicket(this.#large(ticket))
+        continue
+      }
+      if (!this.#table.take(this.#lane, ticket.kib, bounds)) break
       ticket.state = 'running'
       this.#leave(ticket)
       if (ticket.owner.isOver) this.give(ticket)
@@ -175,6 +197,12 @@ export class Tickets extends WheelEntry {
     const { queueTimeoutMs } = this.#config()
     const message = `${this.#state()}; no place came free within queue_timeout (${queueTimeoutMs} ms)`
     return new RolltapeError('over_capacity', message, RETRY)
+  }
+
+  #large({ kib }: Ticket): RolltapeError {
+    const { maxInFlightBytes } = this.#config()
+    const message = `it needs ${kib * KIB} bytes, and max_in_flight_bytes is ${maxInFlightBytes} now`
+    return new RolltapeError('over_capacity', message, { hint: 'send less at once' })
   }
 
   #state(): string {

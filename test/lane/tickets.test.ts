@@ -166,10 +166,48 @@ t.test('L24: a body that grows is counted, and has its bound', async (t) => {
   const { ask, lanes, sums } = setUp({ maxInFlight: 0, maxInFlightBytes: 1 << 20 })
   const { ticket } = ask('a', 0, 512 << 10)
   t.ok(lanes[0]!.grow(ticket!, 448 << 10))
-  t.notOk(lanes[0]!.grow(ticket!, 1), 'the budget is used up')
+  t.notOk(lanes[0]!.grow(ticket!, (448 << 10) + 1), 'the budget is used up')
   lanes[0]!.give(ticket!)
   t.notOk(lanes[0]!.grow(ticket!, 1), 'it is given back already')
   t.strictSame(sums(), [0, 0, 0])
+})
+
+t.test('L24: a body counts for what it has, in however small pieces it comes', async (t) => {
+  const { ask, lanes, sums } = setUp({ maxInFlight: 0, maxInFlightBytes: 1 << 20 })
+  const { ticket } = ask('a', 0, 512 << 10)
+  let isIn = true
+  for (let bytes = 20; bytes <= 400 << 10; bytes += 20) isIn &&= lanes[0]!.grow(ticket!, bytes)
+  t.ok(isIn)
+  t.strictSame(sums(), [1, 512 + 64 + 400, 0])
+  lanes[0]!.give(ticket!)
+  t.strictSame(sums(), [0, 0, 0])
+})
+
+t.test(
+  'L24: what does not fit into a budget that was lowered goes, and blocks nobody',
+  async (t) => {
+    const { ask, lanes, order, sums, config } = setUp({ maxInFlight: 1, maxInFlightBytes: 8 << 20 })
+    const first = ask('a', 0)
+    const large = ask('large', 0, 6 << 20)
+    const other = ask('other', 1)
+    config.maxInFlightBytes = 2 << 20
+    lanes[0]!.give(first.ticket!)
+    for (let i = 0; i < 100 && other.told === undefined; i++) await settled()
+    t.strictSame([large.told, other.told], ['over_capacity', 'may go'])
+    t.strictSame(order, ['a', 'other'])
+    lanes[1]!.give(other.ticket!)
+    t.strictSame(sums(), [0, 0, 0])
+  },
+)
+
+t.test('L24: a queue_timeout that was lowered holds for who comes then', async (t) => {
+  const { ask, lanes, config } = setUp()
+  for (const name of ['a', 'b']) ask(name)
+  const patient = ask('patient')
+  config.queueTimeoutMs = 10
+  const hasty = ask('hasty')
+  lanes[0]!.onDeadline(hasty.ticket!.untilMs)
+  t.strictSame([patient.told, hasty.told], [undefined, 'over_capacity'])
 })
 
 t.test('L24: a lane that dies gives back what it held, and its place in the line', async (t) => {

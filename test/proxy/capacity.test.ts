@@ -179,6 +179,21 @@ t.test('L24: a body of no known length that outgrows the budget gets 429', async
   t.strictSame(sums(), [0, 0, 0])
 })
 
+t.test('L24: a body of no known length fits in its budget, in however small pieces', async (t) => {
+  const options = { maxInFlightBytes: '5MiB', requestBodyBytesMax: '4MiB', maxAttempts: 2 }
+  const { url, gate, seen, sums, until, tickets } = await setUp(t, options)
+  gate.resolve()
+  const client = await RawClient.open(url)
+  const pieces = 24 << 10
+  client.send(`POST ${CHAT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n`)
+  client.send(`40\r\n${'y'.repeat(64)}\r\n`.repeat(pieces) + '0\r\n\r\n')
+  t.equal((await client.answer()).status, 200)
+  client.close()
+  t.strictSame(seen.bodies, [`${pieces * 64}`])
+  await until(() => tickets.inFlight === 0)
+  t.strictSame(sums(), [0, 0, 0])
+})
+
 t.test('L24: a lane that is lost gives its places back', async (t) => {
   const { url, gate, upstream, until, tickets, sums } = await setUp(t, { maxInFlight: 2 }, MORTAL)
   const lost = await Promise.all(Array.from({ length: 5 }, () => RawClient.open(url)))
