@@ -11,6 +11,10 @@ export const REQUEST_GATHER_BYTES_MAX = 1 * MiB
 
 /** What an answer, or a body that is streamed, counts for: a block, and what waits in two sockets. */
 export const EXCHANGE_BYTES = 64 * KiB
+/** A lane's bodies that are read while they wait for a place; the others wait unread. */
+export const WAITING_BYTES_MAX = 64 * MiB
+/** The longest of them. */
+export const WAITING_BODY_BYTES_MAX = 4 * MiB
 /** Requests that may wait for a place, at the most that can be configured. Over it: 429. */
 export const QUEUE_MAX = 65_536
 /** 1xx answers that are passed on before an answer; over it the try ends with `upstream_invalid`. */
@@ -359,7 +363,6 @@ export const RESPONDER_QUEUE_MAX = 65_536
 
 /** Bytes of bodies kept for responders, until an answer begins. Over it: 429. */
 export const RESPONDER_HELD_BYTES_MAX = 256 * MiB
-
 /** Responders that may die over one request before it is given up. */
 export const RESPONDER_DELIVERIES_MAX = 3
 
@@ -377,7 +380,6 @@ export const RESPONDER_ANSWER_BYTES_HIGH = 256 * KiB
 
 /** Bytes of one at which its responder is read no further. */
 export const RESPONDER_ANSWER_BYTES_MAX = 1 * MiB
-
 /** How often requests that have waited too long are looked for. */
 export const RESPONDER_TICK_MS = 50
 
@@ -386,13 +388,11 @@ export const RESPONDER_BACKLOG = 4_096
 
 /** A control connection that is silent for this long is asked whether anybody is there. */
 export const CONTROL_PING_MS = 10_000
-
 /** Without an answer for this long it is taken for dead; a caller may be busy for a while. */
 export const CONTROL_PING_WAIT_MS = 20_000
 
 /** Processes whose end is watched for. Over it: RESOURCE_EXHAUSTED. */
 export const PROCESSES_WATCHED_MAX = 1024
-
 /** How often they are looked at. */
 export const PROCESS_LOOK_MS = 100
 

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import { RolltapeError, toRolltapeError } from '../errors.ts'
-import { EXCHANGE_BYTES, REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
+import { EXCHANGE_BYTES, REQUEST_GATHER_BYTES_MAX, WAITING_BODY_BYTES_MAX } from '../limits.ts'
 import { replays } from '../mode.ts'
 import { queueOf } from '../responder/address.ts'
 import { Arrival } from './arrival.ts'
@@ -12,7 +12,7 @@ import type { LaneContext } from './context.ts'
 import { apiKeyHeader, dropQueryKey, requestHeaders } from './headers.ts'
 import type { ForwardedHeaders } from './headers.ts'
 import { keyringOf } from './keyring.ts'
-import { readBody } from './request-body.ts'
+import { AheadReading, WITH_HEAD_BYTES_MAX, readBody } from './request-body.ts'
 import type { BodyOwner, BodyReading, BodyStream, Relief } from './request-body.ts'
 import { callOf } from '../transforms/request.ts'
 import { chooseBase, joinTarget, needsModel } from './route.ts'
@@ -48,6 +48,8 @@ export class Intake implements BodyOwner, TicketOwner {
   #headers: ForwardedHeaders = { flat: [], bodyBytes: -1, plainChunks: true }
   /** Undefined before its body is read. */
   #reading: BodyReading | undefined
+  /** Its body is read while it waits. */
+  #ahead: AheadReading | undefined
 
   constructor(lane: LaneContext, req: IncomingMessage, owner: IntakeOwner) {
     this.#lane = lane
@@ -101,10 +103,25 @@ export class Intake implements BodyOwner, TicketOwner {
     if (bodyBytes === 0) return this.onBody(Buffer.alloc(0))
     const bytesMax = this.#serving.config.requestBodyBytesMax
     const bounds = { gatherBytesMax: this.#gatherBytesMax, bytesMax }
+    this.#ahead?.putBack()
     this.#reading = readBody(this.#req, bodyBytes, bounds, this)
+    if (this.#ahead !== undefined) this.#req.resume()
+    this.#ahead = undefined
+  }
+
+  get aheadBytes(): number {
+    const { bodyBytes } = this
+    const isRead = bodyBytes > WITH_HEAD_BYTES_MAX && bodyBytes <= WAITING_BODY_BYTES_MAX
+    return isRead ? bodyBytes : 0
+  }
+
+  readAhead(): void {
+    this.#ahead = new AheadReading(this.#req, this.bodyBytes)
   }
 
   onNoTicket(error: RolltapeError): void {
+    this.#ahead?.drop()
+    this.#ahead = undefined
     this.#owner.refuse(error)
   }
 

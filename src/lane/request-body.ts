@@ -7,7 +7,7 @@ import { Readable } from 'node:stream'
 import { REQUEST_GATHER_BYTES_MAX } from '../limits.ts'
 
 /** A longer body does not come in one piece with its head. */
-const WITH_HEAD_BYTES_MAX = 65_536
+export const WITH_HEAD_BYTES_MAX = 65_536
 
 /** The tape, while so much waits for the disk that nothing more should be read. */
 export interface Relief {
@@ -75,6 +75,42 @@ export class BodyStream extends Readable {
   #readOn(): void {
     this.readMs = performance.now()
     this.#req.resume()
+  }
+}
+
+/**
+ * Reads a body of known length before anybody wants it: once all has come, its client is seen to
+ * leave.
+ */
+export class AheadReading {
+  readonly #req: IncomingMessage
+  #parts: Buffer[] = []
+  #left: number
+  readonly #onData = (part: Buffer): void => {
+    this.#parts.push(part)
+    this.#left -= part.length
+    // Put back at once, or the request would tell its end to nobody.
+    if (this.#left <= 0) this.putBack()
+  }
+
+  constructor(req: IncomingMessage, bodyBytes: number) {
+    this.#req = req
+    this.#left = bodyBytes
+    req.on('data', this.#onData)
+  }
+
+  /** Puts back what was read: the body may be read as if it never was, once it is resumed. */
+  putBack(): void {
+    const parts = this.#parts
+    this.drop()
+    this.#req.pause()
+    if (parts.length > 0) this.#req.unshift(Buffer.concat(parts))
+  }
+
+  /** Nobody wants it. */
+  drop(): void {
+    this.#parts = []
+    this.#req.off('data', this.#onData)
   }
 }
 

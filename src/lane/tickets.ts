@@ -1,13 +1,14 @@
 /**
  * A lane's tickets (L24): an exchange runs with one, from before its body is read until its answer is
- * with the kernel. While none is free requests wait in line, unread and for so long; then they get
- * 429. The places themselves are shared by all lanes, see `supervisor/ticket-table.ts`.
+ * with the kernel. While none is free requests wait in line, for so long; then they get
+ * 429. As far as there is room the first of them are read all the same: a client whose bytes nobody
+ * reads is not seen to leave, and would keep its place in the line. The places themselves are shared by all lanes, see `supervisor/ticket-table.ts`.
  *
  * Who waits stands in `#line` by arrival; the first one's number is shown to the other lanes. A
  * ticket is given back once, whatever became of its exchange: waiting, running, never begun.
  */
 import { RolltapeError, toRolltapeError } from '../errors.ts'
-import { EXCHANGE_BYTES } from '../limits.ts'
+import { EXCHANGE_BYTES, WAITING_BYTES_MAX } from '../limits.ts'
 import type { CapacityConfig } from '../options/capacity.ts'
 import type { TicketBounds, TicketTable } from '../supervisor/ticket-table.ts'
 import { WheelEntry } from './wheel.ts'
@@ -17,6 +18,10 @@ import type { Wheel } from './wheel.ts'
 export interface TicketOwner {
   /** True once nobody waits for it any more. */
   readonly isOver: boolean
+  /** Bytes that it must read to see its client leave while it waits; 0 when it sees that anyway. */
+  readonly aheadBytes: number
+  /** There is room for them. */
+  readAhead(): void
   /** It may go on; not called for a ticket that was free at once. */
   onTicket(): void
   /** It has waited in vain. */
@@ -35,6 +40,8 @@ export interface Ticket {
   number: number
   /** `performance.now()` until which it waits. */
   untilMs: number
+  /** What it may have read while it waits; undefined before it is known. */
+  aheadBytes: number | undefined
 }
 
 const KIB = 1024
@@ -49,6 +56,8 @@ export class Tickets extends WheelEntry {
   readonly #wheel: Wheel
   readonly #config: () => CapacityConfig
   readonly #line = new Set<Ticket>()
+  /** What those who wait may have read. */
+  #aheadBytes = 0
   /** Nobody in line waits for less long. */
   #untilMs = Infinity
   #isListening = false
@@ -77,7 +86,7 @@ export class Tickets extends WheelEntry {
     const config = this.#config()
     if (config.maxInFlight === 0 && config.maxInFlightBytes === 0) return undefined
     const kib = Math.ceil((bodyBytes + EXCHANGE_BYTES) / KIB)
-    const base = { owner, kib, ownKib: kib, number: 0, untilMs: Infinity }
+    const base = { owner, kib, ownKib: kib, number: 0, untilMs: Infinity, aheadBytes: undefined }
     const ticket: Ticket = { ...base, state: 'running' }
     const waiting = this.#table.waiting
     if (waiting === 0 && this.#table.take(this.#lane, kib, boundsOf(config))) return ticket
@@ -117,6 +126,7 @@ export class Tickets extends WheelEntry {
   onDeadline(nowMs: number): void {
     if (nowMs >= this.#untilMs) this.#endLate(nowMs)
     this.#serve()
+    this.#readAhead()
     this.#watch()
   }
 
@@ -166,8 +176,21 @@ export class Tickets extends WheelEntry {
 
   #leave(ticket: Ticket): void {
     this.#line.delete(ticket)
+    this.#aheadBytes -= ticket.aheadBytes ?? 0
     this.#table.dequeue(this.#lane)
     this.#show()
+  }
+
+  /** The first in line read on while there is room for their bodies. */
+  #readAhead(): void {
+    for (const ticket of this.#line) {
+      if (ticket.aheadBytes !== undefined) continue
+      const { aheadBytes } = ticket.owner
+      if (this.#aheadBytes + aheadBytes > WAITING_BYTES_MAX) break
+      ticket.aheadBytes = aheadBytes
+      this.#aheadBytes += aheadBytes
+      if (aheadBytes > 0) ticket.owner.readAhead()
+    }
   }
 
   #show(): void {

@@ -5,6 +5,7 @@ import { Tickets } from '../../src/lane/tickets.ts'
 import type { Ticket, TicketOwner } from '../../src/lane/tickets.ts'
 import { Wheel } from '../../src/lane/wheel.ts'
 import type { Clock } from '../../src/lane/wheel.ts'
+import { WAITING_BODY_BYTES_MAX, WAITING_BYTES_MAX } from '../../src/limits.ts'
 import type { CapacityConfig } from '../../src/options/capacity.ts'
 import { makeCounters } from '../../src/supervisor/shared.ts'
 import { TicketTable } from '../../src/supervisor/ticket-table.ts'
@@ -35,11 +36,17 @@ class Asker implements TicketOwner {
   isOver = false
   told: string | undefined
   ticket: Ticket | undefined
+  aheadBytes = 0
+  isRead = false
   readonly #order: string[]
 
   constructor(name: string, order: string[]) {
     this.name = name
     this.#order = order
+  }
+
+  readAhead(): void {
+    this.isRead = true
   }
 
   onTicket(): void {
@@ -161,6 +168,31 @@ t.test('L24: who leaves the line lets the next one through', async (t) => {
   while (order.length < 2) await settled()
   t.strictSame(order, ['a', 'b'])
 })
+
+t.test(
+  'L24: the first in line are read as far as there is room, and others after them',
+  async (t) => {
+    const { ask, lanes, config } = setUp({ maxInFlight: 1 })
+    ask('runs')
+    const waiting = Array.from(
+      { length: WAITING_BYTES_MAX / WAITING_BODY_BYTES_MAX + 2 },
+      (_, i) => {
+        const asker = ask(`${i}`)
+        asker.aheadBytes = WAITING_BODY_BYTES_MAX
+        return asker
+      },
+    )
+    const unread = (): string[] => waiting.filter(({ isRead }) => !isRead).map(({ name }) => name)
+    lanes[0]!.onDeadline(0)
+    t.strictSame(unread(), ['16', '17'])
+    lanes[0]!.give(waiting[3]!.ticket!)
+    lanes[0]!.onDeadline(0)
+    t.strictSame(unread(), ['17'])
+    config.maxInFlight = 2
+    lanes[0]!.onDeadline(0)
+    t.strictSame([waiting[0]!.told, unread()], ['may go', []])
+  },
+)
 
 t.test('L24: a body that grows is counted, and has its bound', async (t) => {
   const { ask, lanes, sums } = setUp({ maxInFlight: 0, maxInFlightBytes: 1 << 20 })

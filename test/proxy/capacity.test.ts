@@ -1,5 +1,6 @@
 // As many exchanges run as may; the others wait in line or are told so. Whatever becomes of them, no
 // place is lost.
+import { hash } from 'node:crypto'
 import { join } from 'node:path'
 import { BroadcastChannel } from 'node:worker_threads'
 import * as fc from 'fast-check'
@@ -56,6 +57,13 @@ async function start(t: Test, upstream: string, options: RolltapeOptions, entry?
     while (!is()) await new Promise((resolve) => setTimeout(resolve, 2))
   }
   return { supervisor, tickets, url, file, sums, until }
+}
+
+/** Bytes that tell where they stand. */
+function patterned(bytes: number): Buffer {
+  return Buffer.from(
+    Array.from({ length: bytes / 5 + 1 }, (_, i) => `${10_000 + (i % 89_999)}`).join(''),
+  ).subarray(0, bytes)
 }
 
 t.test('L24: over max_in_flight requests wait, and go on in order', async (t) => {
@@ -132,6 +140,32 @@ t.test('L24: clients that leave the line cost nothing, and no upstream is asked'
   const outcomes = (await recordsOf(file)).map(({ outcome }) => outcome)
   t.equal(outcomes.filter((outcome) => outcome === 'client_gone').length, 20)
 })
+
+for (const maxAttempts of [1, 2]) {
+  const how = maxAttempts > 1 ? 'kept whole' : 'streamed'
+  t.test(
+    `L24: clients with long bodies (${how}) leave the line, and others come whole`,
+    async (t) => {
+      const options = { maxInFlight: 1, maxQueue: 6, maxAttempts }
+      const { url, gate, upstream, until, tickets, seen } = await setUp(t, options)
+      const first = rawRequest(url, post(CHAT, '{}'))
+      await upstream.exchange(0)
+      const gone = await Promise.all(Array.from({ length: 4 }, () => RawClient.open(url)))
+      for (const client of gone) client.send(post(CHAT, Buffer.alloc(300_000, 'x')))
+      await until(() => tickets.waiting === 4)
+      const stays = [70_000, 3 << 20].map((bytes) => rawRequest(url, post(CHAT, patterned(bytes))))
+      await until(() => tickets.waiting === 6)
+      gone.forEach((client, i) => client.close(i % 2 === 0 ? 'end' : 'reset'))
+      await until(() => tickets.waiting === 2)
+      gate.resolve()
+      for (const { status } of await Promise.all([first, ...stays])) t.equal(status, 200)
+      t.equal(seen.bodies.length, 3)
+      const bodies = await Promise.all([1, 2].map((n) => upstream.exchange(n)))
+      const came = bodies.map(({ body }) => hash('sha1', body)).sort()
+      t.strictSame(came, [70_000, 3 << 20].map((bytes) => hash('sha1', patterned(bytes))).sort())
+    },
+  )
+}
 
 t.test('L24: two lanes share one bound', async (t) => {
   const { url, gate, seen, sums, until, tickets } = await setUp(t, { maxInFlight: 3, lanes: 2 })
