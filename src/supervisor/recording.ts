@@ -141,8 +141,8 @@ export class Recording {
     this.#turns = opened.turns
     this.#unlock = unlock
     if (options.onWatched !== undefined) this.#appender.onWatched = options.onWatched
-    this.#turns.save()
-    this.#timer = setInterval(() => this.#turns.save(), TURNS_MS)
+    this.#turns.save(this.tables.seq)
+    this.#timer = setInterval(() => void this.#saveTurns(), TURNS_MS)
     this.#timer.unref()
     this.#space = new FreeSpace({
       folder: this.folder,
@@ -155,6 +155,7 @@ export class Recording {
       ...(options.keep ?? { seals: false, retain: { kind: 'keep' } }),
       folder: this.folder,
       derived: (durable) => this.#appender.derived(durable),
+      turnsSeq: (least) => this.#turns.goodUpTo(least),
       finishedBefore: () => this.#nextSegments,
       log: options.log,
       onTrouble: options.onTrouble,
@@ -269,6 +270,11 @@ export class Recording {
         this.#left = `records of a lane that died are not made: ${errorText(error)}`
         this.#options.onTrouble(`${this.#left}; the next start makes them`)
       })
+  }
+
+  async #saveTurns(): Promise<void> {
+    const derived = await this.#appender.derived().catch(() => [])
+    this.#turns.save(SeqSet.from(derived).floor)
   }
 
   async #recover(before: ReadonlyMap<number, number>, seq: number): Promise<void> {

@@ -26,11 +26,16 @@ export interface KeepAnswer {
 export interface TapeKeepingOptions extends KeepRules {
   /** Numbers that have their record; with `durable` only those whose record is on the disk itself. */
   readonly derived: (durable: boolean) => Promise<readonly SeqRange[]>
+  /** Up to which number turns are written down, once that is as far as this if it can be. */
+  readonly turnsSeq: (least: number) => number
   readonly finishedBefore: () => ReadonlyMap<number, number>
   readonly log: LaneLog
   readonly onTrouble: (message: string) => void
   readonly disk?: Disk
 }
+
+/** A segment that could go but for what is not on the disk itself. */
+type Waits = Extract<KeepStep, { did: 'waits' }>
 
 /** Keeps a tape while it is recorded. */
 export class TapeKeeping {
@@ -55,12 +60,12 @@ export class TapeKeeping {
     if (this.#busy || this.#closed || performance.now() < this.#restsUntilMs) return
     this.#busy = true
     try {
-      let durable = false
+      let waits: Waits | undefined
       while (!this.#closed && this.#hasFinished()) {
-        const { step, trouble } = await this.#step(durable)
+        const { step, trouble } = await this.#step(waits)
         if (trouble !== null) throw new Error(trouble)
         if (step === null) break
-        durable = step.did === 'waits'
+        waits = step.did === 'waits' ? step : undefined
         this.#tell(step)
       }
     } catch (error) {
@@ -98,11 +103,13 @@ export class TapeKeeping {
     this.#options.log.debug({ segment: name, ...bytes }, what)
   }
 
-  async #step(durable: boolean): Promise<KeepAnswer> {
-    const { derived, finishedBefore } = this.#options
+  async #step(waits: Waits | undefined): Promise<KeepAnswer> {
+    const durable = waits !== undefined
+    const { derived, turnsSeq, finishedBefore } = this.#options
     const state: KeepState = {
       derived: await derived(durable),
       durable,
+      turnsSeq: turnsSeq(waits?.lastSeq ?? 0),
       finishedBefore: finishedBefore(),
       nowMs: Date.now(),
     }

@@ -18,6 +18,7 @@ export class TurnsFile {
   readonly #disk: Disk
   readonly #outage: Outage
   #savedSeq = -1
+  #goodSeq = 0
 
   constructor(
     path: string,
@@ -41,16 +42,33 @@ export class TurnsFile {
     }
     if (bytes.length < HEAD_BYTES || (bytes.length - HEAD_BYTES) % ENTRY_BYTES !== 0) return 0
     this.#tables.loadTurns(bytes.subarray(HEAD_BYTES))
-    return bytes.readDoubleLE(0)
+    this.#goodSeq = bytes.readDoubleLE(0)
+    return this.#goodSeq
   }
 
   /**
-   * Writes them down unless no exchange has begun since the last time. Never throws: what went
+   * Up to which number all exchanges with a record have their turn in the file. It is written anew
+   * when that is not as far as `least`, an exchange that has its record.
+   */
+  goodUpTo(least: number): number {
+    if (this.#goodSeq < least && this.#write() === null) this.#goodSeq = least
+    return this.#goodSeq
+  }
+
+  /**
+   * Writes them down unless no exchange has begun since the last time. `counted`: all up to this
+   * number are counted; one that has its number may wait for its session. Never throws: what went
    * wrong, or null.
    */
-  save(): string | null {
+  save(counted = 0): string | null {
+    if (this.#tables.seq === this.#savedSeq) return null
+    const trouble = this.#write()
+    if (trouble === null) this.#goodSeq = Math.max(this.#goodSeq, counted)
+    return trouble
+  }
+
+  #write(): string | null {
     const { seq } = this.#tables
-    if (seq === this.#savedSeq) return null
     return this.#outage.attempt(() => {
       const head = Buffer.alloc(HEAD_BYTES)
       head.writeDoubleLE(seq)

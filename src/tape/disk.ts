@@ -6,6 +6,7 @@
  * never waits for them; workers, recovery and the command line use the synchronous ones.
  */
 import fs from 'node:fs'
+import { dirname } from 'node:path'
 
 type Done = (error: NodeJS.ErrnoException | null) => void
 
@@ -51,7 +52,7 @@ export interface Disk {
   listSync(folder: string): string[]
   makeFolderSync(folder: string): void
   readFileSync(path: string): Buffer
-  /** Replaces a file whole: written beside it, then renamed over it. */
+  /** Replaces a file whole: a power cut leaves the one or the other, and afterwards the new one. */
   replaceFileSync(path: string, bytes: Buffer | string): void
   /** Gives a file another name; who has it open writes on to it. */
   renameSync(from: string, to: string): void
@@ -93,8 +94,15 @@ export const realDisk: Disk = {
   readFileSync: (path) => fs.readFileSync(path),
   replaceFileSync: (path, bytes) => {
     const beside = `${path}.new`
-    fs.writeFileSync(beside, bytes, { mode: 0o600 })
+    const fd = fs.openSync(beside, 'w', 0o600)
+    try {
+      fs.writeFileSync(fd, bytes)
+      fs.fdatasyncSync(fd)
+    } finally {
+      fs.closeSync(fd)
+    }
     fs.renameSync(beside, path)
+    realDisk.syncFolderSync(dirname(path))
   },
   renameSync: (from, to) => fs.renameSync(from, to),
   syncFolderSync: (folder) => {

@@ -34,6 +34,8 @@ export interface KeepState {
   readonly derived: readonly SeqRange[]
   /** Those records are on the disk itself: without that nothing is let go. */
   readonly durable: boolean
+  /** Turns of exchanges up to this number can be told without their segments, on the disk itself. */
+  readonly turnsSeq: number
   /** Per lane: segments below this number are of processes or lanes that have ended. */
   readonly finishedBefore: ReadonlyMap<number, number>
   readonly nowMs: number
@@ -43,8 +45,8 @@ export interface KeepState {
 export type KeepStep =
   | { readonly did: 'sealed'; readonly name: string; readonly from: number; readonly to: number }
   | { readonly did: 'let_go'; readonly name: string; readonly bytes: number }
-  /** One could go if the records were on the disk itself. */
-  | { readonly did: 'waits'; readonly name: string }
+  /** One could go if the records, and the turns up to this number, were on the disk itself. */
+  | { readonly did: 'waits'; readonly name: string; readonly lastSeq: number }
 
 /** What is known of a segment's exchanges. */
 interface Content {
@@ -110,7 +112,7 @@ export class SegmentKeeper {
   #letGo(
     segments: readonly ListedSegment[],
     finished: readonly ListedSegment[],
-    { nowMs, durable }: KeepState,
+    { nowMs, durable, turnsSeq }: KeepState,
     isDone: (segment: ListedSegment) => boolean,
   ): KeepStep | undefined {
     const { retain, folder } = this.#rules
@@ -131,7 +133,10 @@ export class SegmentKeeper {
         (retain.kind === 'age' && nowMs - writtenMs > retain.ageMs)
       if (!isDue || !this.#contentOf(segment).isWhole || !isDone(segment)) continue
       const { name, lane, number } = segment
-      if (!durable) return { did: 'waits', name }
+      const lastSeq = this.#contentOf(segment).seqs.max
+      if (!durable) return { did: 'waits', name, lastSeq }
+      // The turns that are counted in it would be given again.
+      if (lastSeq > turnsSeq) continue
       new LetGo(folder, this.#disk).add(lane, number)
       this.#disk.removeSync(`${folder}/${name}`)
       this.#disk.removeSync(`${folder}/${name}${SEALED_SUFFIX}`)

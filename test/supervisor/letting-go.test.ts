@@ -2,13 +2,14 @@
  * A recording whose segments are let go once their records are made: what is missing is told as
  * what it is, and everything that can go by the records does.
  */
-import { copyFileSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { copyFileSync, cpSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
+import { tapeFolderOf } from '../../src/supervisor/recording.ts'
 import { startInferenceServer } from '../../src/inference/server.ts'
 import { rolltape } from '../cli/harness.ts'
 import { makeFolder, recordsOf, startRecorder } from '../support/recorder.ts'
-import { startReplay } from '../support/replayer.ts'
+import { bodyOf, startReplay } from '../support/replayer.ts'
 import { say, talk, untilFolder } from '../support/segments.ts'
 
 const upstream = await startInferenceServer()
@@ -17,16 +18,23 @@ t.teardown(() => upstream.close())
 const options = { segmentBytes: '64KiB', tapeRetain: 'until-derived' } as const
 const recorder = await startRecorder(t, upstream.url, options)
 const { file, folder } = recorder
+const early = bodyOf('early')
+for (let turn = 1; turn <= 2; turn++) await say(recorder.url, 'early', early)
 const said = await talk(recorder.url, 13)
 const segmentsIn = (names: readonly string[]): string[] =>
   names.filter((name) => /\.tape(?:\.zst)?$/.test(name))
 await untilFolder(folder, (names) => segmentsIn(names).length === 1)
 const live = await rolltape(['verify', file, '--json'])
+// As it stands when the process is killed.
+const killed = join(makeFolder(t), 'a.jsonl')
+copyFileSync(file, killed)
+cpSync(folder, tapeFolderOf(killed), { recursive: true })
+rmSync(join(tapeFolderOf(killed), 'lock'))
 const records = await recorder.finish()
 
 t.test('all segments but the one that is written are gone, no record is', async (t) => {
   t.strictSame(segmentsIn(readdirSync(folder)).length, 1)
-  t.equal(records.length, 39)
+  t.equal(records.length, 41)
   t.match(JSON.parse(live.stdout), { whole: true, recorded_by: String })
 })
 
@@ -42,9 +50,9 @@ t.test('verify calls it whole, and says what is not there any more', async (t) =
     let_go: number[]
     segments_let_go: number
   }
-  t.match(told, { whole: true, records: 39, without_exchange: [], unreadable: [] })
+  t.match(told, { whole: true, records: 41, without_exchange: [], unreadable: [] })
   t.ok(told.segments_let_go > 3)
-  t.ok(told.let_go.length > 20 && told.let_go.length < 39, told.let_go.join(' '))
+  t.ok(told.let_go.length > 20 && told.let_go.length < 41, told.let_go.join(' '))
 })
 
 t.test('a segment that is lost beside them is still damage', async (t) => {
@@ -71,7 +79,7 @@ t.test('derive makes what is left, and never puts it in the place of more', asyn
     stderr: /segments were let go \(tape_retain\): what was in them is left out/,
   })
   const lines = readFileSync(out, 'utf8').trimEnd().split('\n').length
-  t.ok(lines > 1 && lines < 39)
+  t.ok(lines > 1 && lines < 41)
   const before = readFileSync(file)
   const over = await rolltape(['derive', folder, '--out', file, '--force'])
   t.match(over, { code: 1, stderr: /stays as it was: the tape has been let go in part/ })
@@ -104,6 +112,16 @@ t.test('a tape that is let go while it is replayed gives way to the records', as
   }
 })
 
+t.test('turns go on after the process was killed, though their segments are gone', async (t) => {
+  const again = await startRecorder(t, upstream.url, { ...options, recordingFile: killed })
+  await say(again.url, 'early', early)
+  await again.finish()
+  t.strictSame(
+    (await recordsOf(killed)).filter(({ session }) => session === 'early').map(({ turn }) => turn),
+    [1, 2, 3],
+  )
+})
+
 t.test('numbers go on after a restart, and names are never given twice', async (t) => {
   const [last = ''] = segmentsIn(readdirSync(folder))
   const again = await startRecorder(t, upstream.url, { ...options, recordingFile: file })
@@ -112,9 +130,9 @@ t.test('numbers go on after a restart, and names are never given twice', async (
   const all = await recordsOf(file)
   t.strictSame(
     all.map(({ seq }) => seq),
-    Array.from({ length: 42 }, (_, n) => n + 1),
+    Array.from({ length: 44 }, (_, n) => n + 1),
   )
-  const later = all.slice(39).map(({ tape }) => tape.segment)
+  const later = all.slice(41).map(({ tape }) => tape.segment)
   t.ok(later.every((name) => name > last))
 })
 

@@ -1,10 +1,40 @@
 // The turns of all sessions are written down once a minute, on the thread of whoever embeds
 // rolltape. A full disk that this met ended the whole process.
+import fs from 'node:fs'
+import { mock } from 'node:test'
 import t from 'tap'
 import { SharedTables, makeSharedMemory } from '../../src/supervisor/shared.ts'
 import { TurnsFile } from '../../src/supervisor/turns.ts'
 import { realDisk } from '../../src/tape/disk.ts'
 import { makeFolder } from '../support/recorder.ts'
+
+t.test('what has its number and is counted later is not told as written down', async (t) => {
+  const path = `${makeFolder(t)}/turns`
+  const tables = new SharedTables(makeSharedMemory())
+  const file = new TurnsFile(path, tables, realDisk, t.fail)
+  tables.nextSeq()
+  file.save()
+  tables.nextTurn('late')
+  t.equal(file.goodUpTo(0), 0)
+  t.equal(file.goodUpTo(1), 1)
+  const other = new SharedTables(makeSharedMemory())
+  new TurnsFile(path, other, realDisk, t.fail).load()
+  t.equal(other.turnsOf('late'), 1)
+})
+
+t.test('a file that is replaced is on the disk itself, and so is its name', async (t) => {
+  const synced: string[] = []
+  for (const name of ['fdatasyncSync', 'fsyncSync', 'renameSync'] as const) {
+    const real = fs[name] as (...args: unknown[]) => void
+    const mocked = mock.method(fs, name, (...args: unknown[]) => {
+      synced.push(name)
+      return real(...args)
+    })
+    t.teardown(() => mocked.mock.restore())
+  }
+  realDisk.replaceFileSync(`${makeFolder(t)}/a`, 'text')
+  t.strictSame(synced, ['fdatasyncSync', 'renameSync', 'fsyncSync'])
+})
 
 t.test('turns that cannot be written are told once per outage, and written after it', async (t) => {
   const path = `${makeFolder(t)}/turns`

@@ -29,6 +29,7 @@ async function recorded(t: Test, { folder = makeFolder(t), lane = 0, first = 1, 
 const ALL: KeepState = {
   derived: [[1, 100]],
   durable: true,
+  turnsSeq: 100,
   finishedBefore: new Map(),
   nowMs: 1_000_000,
 }
@@ -127,6 +128,15 @@ t.test('nothing goes before its records are on the disk itself', async (t) => {
   const rules = { retain: { kind: 'until_derived' } } as const
   t.strictSame(namesOf(keep(folder, rules, { durable: false })), [`waits ${NAMES[0]}`])
   t.equal(readdirSync(folder).length, 3)
+})
+
+t.test('nothing goes before its turns are written down', async (t) => {
+  const folder = await recorded(t)
+  const rules = { seals: false, retain: { kind: 'until_derived' } } as const
+  const keeper = new SegmentKeeper({ folder, ...rules })
+  t.match(keeper.step({ ...ALL, durable: false }), { did: 'waits', lastSeq: 1 })
+  t.strictSame(namesOf(keep(folder, rules, { turnsSeq: 0 })), [])
+  t.strictSame(namesOf(keep(folder, rules, { turnsSeq: 1 })), [`let_go ${NAMES[0]}`])
 })
 
 t.test('an age lets go what was last written before it, packed or not', async (t) => {
