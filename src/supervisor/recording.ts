@@ -14,13 +14,12 @@ import { takeLock } from '../tape/lock.ts'
 import { inspectTape, nextSegments } from '../tape/recovery.ts'
 import type { Recovery } from '../tape/recovery.ts'
 import type { RecordRequests } from '../trajectory/derive.ts'
-import type { Checkpoint } from '../trajectory/appender.ts'
 import type { PartOrder } from '../lane/lane.ts'
 import type { ClosedPart } from '../trajectory/appender.ts'
 import { annotationsFile } from '../trajectory/annotations.ts'
 import type { Annotation, AnnotationInput } from '../trajectory/annotations.ts'
 import { nextPart, partFile } from '../trajectory/parts.ts'
-import { adoptLines } from '../trajectory/adopt.ts'
+import { adoptLines, readCheckpoint } from '../trajectory/adopt.ts'
 import type { SessionSum } from '../trajectory/session-sums.ts'
 import { SeqSet } from '../trajectory/seq-set.ts'
 import { AppenderThread } from './appender-thread.ts'
@@ -380,12 +379,4 @@ async function recover(
     cutBytes: adopted.cutBytes,
   }
   return { folder, hmacKey, recovery, report, appender, turns, tables, trajectories }
-}
-
-function readCheckpoint(path: string, disk: Disk): Checkpoint {
-  try {
-    return JSON.parse(disk.readFileSync(path).toString('utf8')) as Checkpoint
-  } catch {
-    return { jsonlBytes: 0, lines: 0, derived: [] }
-  }
 }

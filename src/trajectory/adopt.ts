@@ -9,6 +9,7 @@ import type { Disk } from '../tape/disk.ts'
 import type { Checkpoint } from './appender.ts'
 import { readRecordLines } from './jsonl.ts'
 import { closedParts } from './parts.ts'
+import { isObject } from '../wire/json.ts'
 import { SeqSet } from './seq-set.ts'
 
 /** What was found. */
@@ -16,6 +17,27 @@ export interface Adopted {
   readonly checkpoint: Checkpoint
   /** Bytes of a torn line that were cut off. */
   readonly cutBytes: number
+}
+
+/** The checkpoint in a file; where none can be read one that vouches for nothing, so all is read. */
+export function readCheckpoint(path: string, disk: Disk): Checkpoint {
+  try {
+    const found: unknown = JSON.parse(disk.readFileSync(path).toString('utf8'))
+    if (isCheckpoint(found)) return found
+  } catch {
+    // Missing, empty or torn: it is a cache.
+  }
+  return { jsonlBytes: 0, derived: [] }
+}
+
+function isCheckpoint(found: unknown): found is Checkpoint {
+  if (!isObject(found)) return false
+  const { jsonlBytes, derived } = found
+  return Number.isSafeInteger(jsonlBytes) && Array.isArray(derived) && derived.every(isRange)
+}
+
+function isRange(found: unknown): boolean {
+  return Array.isArray(found) && found.length === 2 && found.every(Number.isSafeInteger)
 }
 
 /** Reads on from a checkpoint; the file ends with a whole line afterwards. */

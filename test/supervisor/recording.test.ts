@@ -1,12 +1,14 @@
 // A recording and its files when they cannot be written, or are left unfinished by a lane.
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { mock } from 'node:test'
 import t from 'tap'
 import type { Test } from 'tap'
+import { startInferenceServer } from '../../src/inference/server.ts'
 import { AppenderThread } from '../../src/supervisor/appender-thread.ts'
 import { Recording, tapeFolderOf } from '../../src/supervisor/recording.ts'
 import type { Checkpoint } from '../../src/trajectory/appender.ts'
-import { makeFolder } from '../support/recorder.ts'
+import { makeFolder, startRecorder } from '../support/recorder.ts'
+import { talk } from '../support/segments.ts'
 
 const MINUTE_MS = 60_000
 
@@ -56,6 +58,23 @@ t.test('a recording that was written whole closes without trouble', async (t) =>
   t.strictSame(await recording.close(), { lines: 0, trouble: null })
   t.strictSame(told, [])
   t.notOk(existsSync(`${folder}/lock`))
+})
+
+t.test('without a checkpoint closed parts are read, and no record is made again', async (t) => {
+  const upstream = await startInferenceServer()
+  t.teardown(() => upstream.close())
+  const recorder = await startRecorder(t, upstream.url)
+  const checkpoint = `${recorder.folder}/derived.json`
+  await talk(recorder.url, 1)
+  await recorder.rolltape.rotate()
+  await talk(recorder.url, 1)
+  await recorder.finish()
+  for (const left of [undefined, '', '{"jsonlBytes":0,"der', '{}', '[]', 'null', '"x"']) {
+    if (left === undefined) rmSync(checkpoint)
+    else writeFileSync(checkpoint, left)
+    const again = await startRecorder(t, upstream.url, { recordingFile: recorder.file })
+    t.equal((await again.finish()).length, 3, left ?? 'none')
+  }
 })
 
 t.test('numbers that went with a lane are no holes once it is replaced', async (t) => {
