@@ -99,6 +99,10 @@ export class TapeKeeping {
   #tell(step: KeepStep): void {
     if (step.did === 'waits') return
     const { did, name, ...bytes } = step
+    if (step.did === 'sealed' && step.lacked > 0) {
+      const piece = 'a piece of a segment had come back beside its whole sealed form; it is removed'
+      return this.#options.log.warn({ segment: name, ...bytes }, piece)
+    }
     const what = did === 'sealed' ? 'a segment was sealed' : 'a segment was let go'
     this.#options.log.debug({ segment: name, ...bytes }, what)
   }

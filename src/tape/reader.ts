@@ -28,7 +28,7 @@ import {
 } from './format.ts'
 import type { FrameHeader, SegmentHeader } from './format.ts'
 import { LetGo } from './let-go.ts'
-import { FrameCache, openIfThere, openSegmentBytes } from './segment-bytes.ts'
+import { FrameCache, openSegmentBytes } from './segment-bytes.ts'
 import type { SegmentBytes } from './segment-bytes.ts'
 
 const MAGIC = Buffer.alloc(4)
@@ -241,7 +241,19 @@ export class TapeFolder {
    * cut. Every reader steps over it. Of one that was written the first block is read.
    */
   isBlank({ name, isSealed }: ListedSegment): boolean {
-    return !isSealed && isBlankFile(`${this.folder}/${name}`, this.#disk)
+    if (isSealed) return false
+    let bytes: SegmentBytes
+    try {
+      bytes = openSegmentBytes(this.folder, name, this.#disk, this.#cache)
+    } catch (error) {
+      if (isNotThere(error)) return false
+      throw error
+    }
+    try {
+      return isBlank(bytes)
+    } finally {
+      bytes.close()
+    }
   }
 
   /** Plain bytes of a segment, sealed or not; 0 when it has gone meanwhile. */
@@ -252,7 +264,7 @@ export class TapeFolder {
       bytes.close()
       return size
     } catch (error) {
-      if (error instanceof RolltapeError && error.code === 'not_found') return 0
+      if (isNotThere(error)) return 0
       throw error
     }
   }
@@ -314,8 +326,7 @@ export class TapeFolder {
     try {
       return new SegmentFile(this.folder, name, this.#disk, 'gather', this.#cache)
     } catch (error) {
-      const isMissing = error instanceof RolltapeError && error.code === 'not_found'
-      if (!isMissing || !new LetGo(this.folder, this.#disk).has(name)) throw error
+      if (!isNotThere(error) || !new LetGo(this.folder, this.#disk).has(name)) throw error
       const message = `${this.folder}/${name} was let go (tape_retain)`
       throw new RolltapeError('tape_let_go', message, { hint: 'the record has what is left of it' })
     }
@@ -341,21 +352,18 @@ export class TapeFolder {
   }
 }
 
-function isBlankFile(path: string, disk: Disk): boolean {
-  const fd = openIfThere(path, disk)
-  // It was sealed just now, so something was in it.
-  if (fd === undefined) return false
-  try {
-    const block = Buffer.alloc(BLANK_BLOCK_BYTES)
-    for (let at = 0; ;) {
-      const got = disk.readSync(fd, block, 0, block.length, at)
-      if (got === 0) return true
-      if (block.subarray(0, got).some((byte) => byte !== 0)) return false
-      at += got
-    }
-  } finally {
-    disk.closeSync(fd)
+function isBlank(bytes: SegmentBytes): boolean {
+  const block = Buffer.alloc(BLANK_BLOCK_BYTES)
+  for (let at = 0; ;) {
+    const got = bytes.read(block, 0, block.length, at)
+    if (got === 0) return true
+    if (block.subarray(0, got).some((byte) => byte !== 0)) return false
+    at += got
   }
+}
+
+function isNotThere(error: unknown): boolean {
+  return error instanceof RolltapeError && error.code === 'not_found'
 }
 
 /** Reads one exchange and closes the tape again; for callers that need just one. */

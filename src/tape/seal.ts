@@ -2,8 +2,10 @@
  * Seals a segment that nobody writes any more: packs it, makes that durable, reads it back, and only
  * then takes the plain file away. Synchronous; for a thread of its own.
  *
- * A crash at any step leaves the plain segment, or the sealed one, or both; then the plain one
- * counts, and sealing begins anew. What is half done has a name that no reader looks at:
+ * A crash at any step leaves the plain segment, or the sealed one, or both; both are whole, since
+ * either is durable before the other may go. Where a power cut left a piece of the plain one all the
+ * same (it was not durable), the sealed one is never replaced by it. What is half done has a name
+ * that no reader looks at:
  *
  *   0-000001.tape.zst.new   being written
  *   0-000001.tape.zst       whole, on the disk, compared with the plain one
@@ -25,12 +27,14 @@ const LEVEL = 3
 export interface Sealed {
   readonly plainBytes: number
   readonly sealedBytes: number
+  /** Bytes that a plain file lacked which stood beside its whole sealed form. */
+  readonly lackedBytes: number
 }
 
 /**
  * Seals a segment, e.g. `0-000001.tape`.
- * @throws when the disk does, or what was packed is not what is read back; then the plain segment
- *   is as it was.
+ * @throws when the disk does, what was packed is not what is read back, or what was sealed before
+ *   holds more and is damaged; then both forms are as they were.
  */
 export function sealSegment(folder: string, name: string, disk: Disk = realDisk): Sealed {
   const plain = `${folder}/${name}`
@@ -39,21 +43,46 @@ export function sealSegment(folder: string, name: string, disk: Disk = realDisk)
   const source = openSegmentBytes(folder, name, disk, new FrameCache(1))
   try {
     disk.removeSync(beside)
+    if (source.isSealed) return removePlain(source, folder, name, disk)
     const packed = pack(source, beside, disk)
     const found = readBack(beside, disk)
     if (found !== packed.digest) {
       throw new Error(`${beside} is not what ${plain} is: the disk or the memory is at fault`)
     }
+    syncPlain(plain, disk)
     disk.renameSync(beside, sealed)
     disk.syncFolderSync(folder)
     disk.removeSync(plain)
     disk.syncFolderSync(folder)
-    return { plainBytes: source.size, sealedBytes: packed.bytes }
+    return { plainBytes: source.size, sealedBytes: packed.bytes, lackedBytes: 0 }
   } catch (error) {
     disk.removeSync(beside)
     throw error
   } finally {
     source.close()
+  }
+}
+
+/** The sealed form is what counts: nothing but the plain file is in its way. */
+function removePlain(sealed: SegmentBytes, folder: string, name: string, disk: Disk): Sealed {
+  const plain = `${folder}/${name}`
+  if (!sealed.isSound()) {
+    throw new Error(`${plain} holds less than ${name}${SEALED_SUFFIX}, which is damaged`)
+  }
+  const lackedBytes = sealed.size - disk.sizeSync(plain)
+  disk.removeSync(plain)
+  disk.syncFolderSync(folder)
+  const sealedBytes = disk.sizeSync(`${plain}${SEALED_SUFFIX}`)
+  return { plainBytes: sealed.size, sealedBytes, lackedBytes }
+}
+
+/** Where its removal is not durable the plain file comes back as it is on the disk itself. */
+function syncPlain(plain: string, disk: Disk): void {
+  const fd = disk.openSync(plain, 'r')
+  try {
+    disk.fdatasyncSync(fd)
+  } finally {
+    disk.closeSync(fd)
   }
 }
 

@@ -24,10 +24,14 @@ export interface SegmentBytes {
   readonly isGone: boolean
   /** What is wrong with its outer form; undefined when nothing is. */
   readonly trouble: string | undefined
+  /** True for the sealed form. */
+  readonly isSealed: boolean
   /** When it was last written, ms since the epoch. */
   readonly writtenMs: number
   /** Reads plain bytes; fewer than asked for at the end, 0 behind it. */
   read(into: Buffer, at: number, bytes: number, position: number): number
+  /** True when every frame of the sealed form unpacks; of a plain one nothing says so. */
+  isSound(): boolean
   close(): void
 }
 
@@ -57,8 +61,9 @@ export class FrameCache {
 }
 
 /**
- * Opens a segment by its name, e.g. `0-000001.tape`. Where both forms are there the plain one
- * counts: the other may not be whole yet.
+ * Opens a segment by its name, e.g. `0-000001.tape`. Where both forms are there the longer one
+ * counts: a power cut may bring back a piece of the plain one, or leave a piece of the other. Of two
+ * of one length it is the sealed one, if its table is sound: it was read back when it got its name.
  * @throws RolltapeError `not_found` when neither is there.
  */
 export function openSegmentBytes(
@@ -68,10 +73,19 @@ export function openSegmentBytes(
   cache: FrameCache,
 ): SegmentBytes {
   const path = `${folder}/${name}`
-  const plain = openIfThere(path, disk)
-  if (plain !== undefined) return new PlainBytes(plain, disk)
-  const sealed = openIfThere(`${path}${SEALED_SUFFIX}`, disk)
-  if (sealed !== undefined) return new SealedBytes(sealed, `${path}${SEALED_SUFFIX}`, disk, cache)
+  const plainFd = openIfThere(path, disk)
+  const sealedFd = openIfThere(`${path}${SEALED_SUFFIX}`, disk)
+  const plain = plainFd === undefined ? undefined : new PlainBytes(plainFd, disk)
+  if (sealedFd === undefined && plain !== undefined) return plain
+  if (sealedFd !== undefined) {
+    const sealed = new SealedBytes(sealedFd, `${path}${SEALED_SUFFIX}`, disk, cache)
+    if (plain === undefined) return sealed
+    const more = sealed.size - plain.size
+    const counts = more > 0 || (more === 0 && sealed.trouble === undefined)
+    const [one, other] = counts ? [sealed, plain] : [plain, sealed]
+    other.close()
+    return one
+  }
   throw new RolltapeError('not_found', `${path}: the segment is not there`, {
     hint: 'it was moved, or not copied with the rest',
   })
@@ -93,6 +107,7 @@ export function openIfThere(path: string, disk: Disk): number | undefined {
 }
 
 class PlainBytes implements SegmentBytes {
+  readonly isSealed = false
   readonly trouble = undefined
   readonly #fd: number
   readonly #disk: Disk
@@ -118,6 +133,10 @@ class PlainBytes implements SegmentBytes {
     return this.#disk.readSync(this.#fd, into, at, bytes, position)
   }
 
+  isSound(): boolean {
+    return false
+  }
+
   close(): void {
     this.#disk.closeSync(this.#fd)
   }
@@ -127,6 +146,7 @@ class PlainBytes implements SegmentBytes {
 let opened = 0
 
 class SealedBytes implements SegmentBytes {
+  readonly isSealed = true
   readonly size: number
   readonly trouble: string | undefined
   readonly #fd: number
@@ -165,9 +185,15 @@ class SealedBytes implements SegmentBytes {
   read(into: Buffer, at: number, bytes: number, position: number): number {
     const frame = this.#frameAt(position)
     if (frame === undefined) return 0
-    const plain = this.#cache.take(`${this.#id} ${frame.at}`, () => this.#unpack(frame))
+    const plain = this.#cache.take(`${this.#id} ${frame.at}`, () => {
+      return this.#unpacked(frame) ?? Buffer.alloc(frame.plainBytes)
+    })
     const from = position - frame.plainAt
     return plain.copy(into, at, from, Math.min(plain.length, from + bytes))
+  }
+
+  isSound(): boolean {
+    return this.trouble === undefined && this.#frames.every((one) => this.#unpacked(one))
   }
 
   close(): void {
@@ -181,16 +207,17 @@ class SealedBytes implements SegmentBytes {
     return first && this.#frames[Math.floor(position / Math.max(1, first.plainBytes))]
   }
 
-  #unpack({ at, bytes, plainBytes }: SealedFrame): Buffer {
+  /** A frame's plain bytes; undefined when it is damaged. */
+  #unpacked({ at, bytes, plainBytes }: SealedFrame): Buffer | undefined {
     try {
       const options = { maxOutputLength: plainBytes, chunkSize: Math.max(64, plainBytes) }
       const plain = zstdDecompressSync(this.#raw(at, bytes), options)
-      if (plain.length === plainBytes) return plain
+      return plain.length === plainBytes ? plain : undefined
     } catch (error) {
       // The disk's own failures are no damage.
       if ((error as { syscall?: string }).syscall !== undefined) throw error
+      return undefined
     }
-    return Buffer.alloc(plainBytes)
   }
 
   #raw(at: number, bytes: number): Buffer {

@@ -43,7 +43,14 @@ export interface KeepState {
 
 /** What a step did; undefined when there was nothing to do. */
 export type KeepStep =
-  | { readonly did: 'sealed'; readonly name: string; readonly from: number; readonly to: number }
+  | {
+      readonly did: 'sealed'
+      readonly name: string
+      readonly from: number
+      readonly to: number
+      /** Bytes that a plain file lacked which came back beside its sealed form. */
+      readonly lacked: number
+    }
   | { readonly did: 'let_go'; readonly name: string; readonly bytes: number }
   /** One could go if the records, and the turns up to this number, were on the disk itself. */
   | { readonly did: 'waits'; readonly name: string; readonly lastSeq: number }
@@ -91,7 +98,7 @@ export class SegmentKeeper {
     for (const name of this.#contents.keys()) {
       if (!finished.some((segment) => segment.name === name)) this.#contents.delete(name)
     }
-    const { retain, seals } = this.#rules
+    const { folder, retain, seals } = this.#rules
     const isDone = (segment: ListedSegment): boolean =>
       derived.covers(this.#contentOf(segment).seqs)
     const goes = (): KeepStep | undefined => this.#letGo(segments, finished, state, isDone)
@@ -102,8 +109,9 @@ export class SegmentKeeper {
     }
     for (const segment of seals ? finished : []) {
       if (segment.isSealed || this.#tape.isBlank(segment) || !isDone(segment)) continue
-      const { plainBytes, sealedBytes } = sealSegment(this.#rules.folder, segment.name, this.#disk)
-      return { did: 'sealed', name: segment.name, from: plainBytes, to: sealedBytes }
+      const { name } = segment
+      const { plainBytes, sealedBytes, lackedBytes } = sealSegment(folder, name, this.#disk)
+      return { did: 'sealed', name, from: plainBytes, to: sealedBytes, lacked: lackedBytes }
     }
     return retain.kind === 'bytes' ? goes() : undefined
   }
