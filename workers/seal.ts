@@ -14,8 +14,9 @@ parentPort?.on('message', (state: KeepState) => parentPort?.postMessage(answer(s
 
 function answer(state: KeepState): KeepAnswer {
   try {
-    return { step: keeper.step(state) ?? null, trouble: null }
+    const step = keeper.step(state) ?? null
+    return { step, trouble: null, passedBy: keeper.takeTroubles() }
   } catch (error) {
-    return { step: null, trouble: errorText(error) }
+    return { step: null, trouble: errorText(error), passedBy: keeper.takeTroubles() }
   }
 }

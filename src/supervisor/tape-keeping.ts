@@ -9,6 +9,7 @@ import type { LaneLog } from '../lane/context.ts'
 import { KEEP_LOOK_MS, KEEP_RETRY_MS } from '../limits.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
+import { LetGo } from '../tape/let-go.ts'
 import { TapeFolder } from '../tape/reader.ts'
 import { finishedOf } from '../trajectory/segment-keeper.ts'
 import type { KeepRules, KeepState, KeepStep } from '../trajectory/segment-keeper.ts'
@@ -20,6 +21,8 @@ export interface KeepAnswer {
   /** Null when nothing was to be done. */
   readonly step: KeepStep | null
   readonly trouble: string | null
+  /** What is wrong with segments that were left as they are. */
+  readonly passedBy: readonly string[]
 }
 
 /** What keeping a tape needs. */
@@ -34,6 +37,8 @@ export interface TapeKeepingOptions extends KeepRules {
   readonly disk?: Disk
 }
 
+const NOTHING: KeepAnswer = { step: null, trouble: null, passedBy: [] }
+
 /** A segment that could go but for what is not on the disk itself. */
 type Waits = Extract<KeepStep, { did: 'waits' }>
 
@@ -45,12 +50,14 @@ export class TapeKeeping {
   #busy = false
   #closed = false
   #restsUntilMs = 0
+  readonly #told = new Set<string>()
   /** Why the thread ended. */
   #reason = ''
 
   constructor(options: TapeKeepingOptions) {
     this.#options = options
     if (!options.seals && options.retain.kind === 'keep') return
+    if (options.retain.kind !== 'keep') prepareLetGo(options)
     this.#timer = setInterval(() => void this.look(), KEEP_LOOK_MS)
     this.#timer.unref()
   }
@@ -62,7 +69,8 @@ export class TapeKeeping {
     try {
       let waits: Waits | undefined
       while (!this.#closed && this.#hasFinished()) {
-        const { step, trouble } = await this.#step(waits)
+        const { step, trouble, passedBy } = await this.#step(waits)
+        this.#tellOnce(passedBy)
         if (trouble !== null) throw new Error(trouble)
         if (step === null) break
         waits = step.did === 'waits' ? step : undefined
@@ -107,6 +115,13 @@ export class TapeKeeping {
     this.#options.log.debug({ segment: name, ...bytes }, what)
   }
 
+  #tellOnce(passedBy: readonly string[]): void {
+    for (const trouble of passedBy) {
+      if (!this.#told.has(trouble)) this.#options.onTrouble(trouble)
+      this.#told.add(trouble)
+    }
+  }
+
   async #step(waits: Waits | undefined): Promise<KeepAnswer> {
     const durable = waits !== undefined
     const { derived, turnsSeq, finishedBefore } = this.#options
@@ -117,11 +132,11 @@ export class TapeKeeping {
       finishedBefore: finishedBefore(),
       nowMs: Date.now(),
     }
-    if (this.#closed) return { step: null, trouble: null }
+    if (this.#closed) return NOTHING
     const worker = (this.#worker ??= this.#start())
     const { promise, resolve, reject } = Promise.withResolvers<KeepAnswer>()
     const onExit = (): void => {
-      if (this.#closed) resolve({ step: null, trouble: null })
+      if (this.#closed) resolve(NOTHING)
       else reject(new Error(this.#reason))
     }
     worker.once('message', resolve)
@@ -152,5 +167,14 @@ export class TapeKeeping {
     const worker = this.#worker
     this.#worker = undefined
     await worker?.terminate()
+  }
+}
+
+/** On a full disk, where it is needed most, it could not be made. */
+function prepareLetGo({ folder, disk = realDisk }: TapeKeepingOptions): void {
+  try {
+    new LetGo(folder, disk).prepare()
+  } catch {
+    // It is tried again with the first segment that goes, which tells of it.
   }
 }

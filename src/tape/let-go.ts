@@ -3,12 +3,17 @@
  * the first of them is removed, so that what is missing is never taken for damage.
  *
  *   let-go.json   {"0":12,"3":4}     lane 0 has let go of 0-000001.tape to 0-000012.tape
+ *
+ * It is filled up with blanks: on a full disk, where letting go is needed most, it can be written
+ * over in place, since its block is there already.
  */
 import type { Disk } from './disk.ts'
 import { realDisk } from './disk.ts'
 import { parseSegmentName } from './format.ts'
 
 const FILE = 'let-go.json'
+/** A block of most file systems; the numbers of all lanes that there can be fit in it. */
+const FILE_BYTES = 4_096
 
 /** By lane, the number of the last segment that was let go. */
 export class LetGo {
@@ -33,24 +38,56 @@ export class LetGo {
     return [...this.#last.values()].reduce((sum, last) => sum + last, 0)
   }
 
+  /** Makes the file unless it is there. @throws when the disk does. */
+  prepare(): void {
+    if (!this.#disk.listSync(this.#folder).includes(FILE)) this.#replace()
+  }
+
   /** Writes down that a lane lets go of all segments up to this number. */
   add(lane: number, number: number): void {
     if (number <= (this.#last.get(lane) ?? 0)) return
     this.#last.set(lane, number)
-    const path = `${this.#folder}/${FILE}`
-    const bytes = Buffer.from(JSON.stringify(Object.fromEntries(this.#last)))
-    this.#disk.removeSync(`${path}.new`)
-    const fd = this.#disk.openSync(`${path}.new`, 'wx')
+    try {
+      this.#replace()
+    } catch (error) {
+      if (!isFull(error)) throw error
+      this.#disk.removeSync(`${this.#path}.new`)
+      this.#write(this.#path, 'r+')
+    }
+  }
+
+  get #path(): string {
+    return `${this.#folder}/${FILE}`
+  }
+
+  #replace(): void {
+    this.#disk.removeSync(`${this.#path}.new`)
+    this.#write(`${this.#path}.new`, 'wx')
+    this.#disk.renameSync(`${this.#path}.new`, this.#path)
+    this.#disk.syncFolderSync(this.#folder)
+  }
+
+  #write(path: string, flags: string): void {
+    const text = JSON.stringify(Object.fromEntries(this.#last))
+    const bytes = Buffer.from(text.padEnd(FILE_BYTES))
+    const fd = this.#disk.openSync(path, flags)
     try {
       const wrote = this.#disk.writeSync(fd, bytes, 0)
-      if (wrote < bytes.length) throw new Error(`the disk took ${wrote} of ${bytes.length} bytes`)
+      if (wrote < bytes.length) {
+        const message = `the disk took ${wrote} of ${bytes.length} bytes`
+        throw Object.assign(new Error(message), { code: 'ENOSPC' })
+      }
       this.#disk.fdatasyncSync(fd)
     } finally {
       this.#disk.closeSync(fd)
     }
-    this.#disk.renameSync(`${path}.new`, path)
-    this.#disk.syncFolderSync(this.#folder)
   }
+}
+
+/** True for the failure of a disk, or a quota, that has no room left. */
+export function isFull(error: unknown): boolean {
+  const { code } = error as { code?: unknown }
+  return code === 'ENOSPC' || code === 'EDQUOT'
 }
 
 function read(path: string, disk: Disk): [number, number][] {

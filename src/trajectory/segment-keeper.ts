@@ -8,13 +8,16 @@
  *
  * Of each lane the oldest go first, and its latest one stays: numbers are never given twice, and
  * what is missing is always all up to a number.
+ *
+ * A segment that cannot be read or sealed is told of and left alone for a while; the others go on.
  */
-import { RolltapeError } from '../errors.ts'
+import { RolltapeError, errorText } from '../errors.ts'
 import type { TapeRetain } from '../options/retention.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
 import { SEALED_SUFFIX } from '../tape/format.ts'
-import { LetGo } from '../tape/let-go.ts'
+import { KEEP_RETRY_MS } from '../limits.ts'
+import { LetGo, isFull } from '../tape/let-go.ts'
 import { SegmentFile, TapeFolder } from '../tape/reader.ts'
 import type { ListedSegment } from '../tape/reader.ts'
 import { sealSegment } from '../tape/seal.ts'
@@ -80,11 +83,21 @@ export class SegmentKeeper {
   readonly #tape: TapeFolder
   /** Of finished segments that were looked at and wait. */
   readonly #contents = new Map<string, Content>()
+  /** When segments that failed are tried again, ms since the epoch. */
+  readonly #retries = new Map<string, number>()
+  #troubles: string[] = []
 
   constructor(rules: KeepRules, disk: Disk = realDisk) {
     this.#rules = rules
     this.#disk = disk
     this.#tape = new TapeFolder(rules.folder, disk)
+  }
+
+  /** What is wrong with segments that were passed by since this was asked last. */
+  takeTroubles(): readonly string[] {
+    const troubles = this.#troubles
+    this.#troubles = []
+    return troubles
   }
 
   /**
@@ -98,7 +111,10 @@ export class SegmentKeeper {
     for (const name of this.#contents.keys()) {
       if (!finished.some((segment) => segment.name === name)) this.#contents.delete(name)
     }
-    const { folder, retain, seals } = this.#rules
+    for (const name of this.#retries.keys()) {
+      if (!finished.some((segment) => segment.name === name)) this.#retries.delete(name)
+    }
+    const { retain, seals } = this.#rules
     const isDone = (segment: ListedSegment): boolean =>
       derived.covers(this.#contentOf(segment).seqs)
     const goes = (): KeepStep | undefined => this.#letGo(segments, finished, state, isDone)
@@ -108,22 +124,46 @@ export class SegmentKeeper {
       if (step !== undefined) return step
     }
     for (const segment of seals ? finished : []) {
-      if (segment.isSealed || this.#tape.isBlank(segment) || !isDone(segment)) continue
-      const { name } = segment
-      const { plainBytes, sealedBytes, lackedBytes } = sealSegment(folder, name, this.#disk)
-      return { did: 'sealed', name, from: plainBytes, to: sealedBytes, lacked: lackedBytes }
+      if (segment.isSealed || this.#rests(segment, state)) continue
+      try {
+        if (this.#tape.isBlank(segment) || !isDone(segment)) continue
+        return this.#seal(segment)
+      } catch (error) {
+        this.#failed(segment, state, error)
+        // The others would not fit either; what is over the bound makes room.
+        if (isFull(error)) break
+      }
     }
     return retain.kind === 'bytes' ? goes() : undefined
+  }
+
+  #seal({ name }: ListedSegment): KeepStep {
+    const { plainBytes, sealedBytes, lackedBytes } = sealSegment(
+      this.#rules.folder,
+      name,
+      this.#disk,
+    )
+    return { did: 'sealed', name, from: plainBytes, to: sealedBytes, lacked: lackedBytes }
+  }
+
+  #rests({ name }: ListedSegment, { nowMs }: KeepState): boolean {
+    return nowMs < (this.#retries.get(name) ?? 0)
+  }
+
+  #failed({ name }: ListedSegment, { nowMs }: KeepState, error: unknown): void {
+    this.#retries.set(name, nowMs + KEEP_RETRY_MS)
+    this.#troubles.push(`${this.#rules.folder}/${name} is passed by: ${errorText(error)}`)
   }
 
   /** Lets the oldest go of the lanes' first segments, if the rule says so. */
   #letGo(
     segments: readonly ListedSegment[],
     finished: readonly ListedSegment[],
-    { nowMs, durable, turnsSeq }: KeepState,
+    state: KeepState,
     isDone: (segment: ListedSegment) => boolean,
   ): KeepStep | undefined {
     const { retain, folder } = this.#rules
+    const { nowMs, durable, turnsSeq } = state
     if (retain.kind === 'keep') return undefined
     const files = segments.map((segment) => ({ segment, ...this.#fileOf(segment) }))
     const total = files.reduce((sum, { bytes }) => sum + bytes, 0)
@@ -139,9 +179,11 @@ export class SegmentKeeper {
         retain.kind === 'until_derived' ||
         (retain.kind === 'bytes' && total > retain.bytesMax) ||
         (retain.kind === 'age' && nowMs - writtenMs > retain.ageMs)
-      if (!isDue || !this.#contentOf(segment).isWhole || !isDone(segment)) continue
+      if (!isDue) continue
+      const content = this.#tryContentOf(segment)
+      if (content === undefined || !isDone(segment)) continue
       const { name, lane, number } = segment
-      const lastSeq = this.#contentOf(segment).seqs.max
+      const lastSeq = content.seqs.max
       if (!durable) return { did: 'waits', name, lastSeq }
       // The turns that are counted in it would be given again.
       if (lastSeq > turnsSeq) continue
@@ -162,6 +204,21 @@ export class SegmentKeeper {
     } finally {
       this.#disk.closeSync(fd)
     }
+  }
+
+  /** Undefined, and told, for a segment that stays because of what it is; so do those behind it. */
+  #tryContentOf(segment: ListedSegment): Content | undefined {
+    const path = `${this.#rules.folder}/${segment.name}`
+    try {
+      const content = this.#contentOf(segment)
+      if (content.isWhole) return content
+      this.#troubles.push(`${path} is damaged: it is not let go, nor what its lane wrote after it`)
+    } catch (error) {
+      this.#troubles.push(
+        `${path} is not let go, nor what its lane wrote after it: ${errorText(error)}`,
+      )
+    }
+    return undefined
   }
 
   #contentOf(segment: ListedSegment): Content {

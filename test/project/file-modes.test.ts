@@ -59,7 +59,10 @@ for (const umask of ['000', '022']) {
     await run('ctl', 'rotate')
     await run('ctl', 'annotate', 'a', '--reward', '1')
     await run('ctl', 'close', 'a', '--freeze')
-    await untilFolder(recorder.folder, (names) => names.includes('let-go.json'))
+    await untilFolder(
+      recorder.folder,
+      (names) => !names.some((name) => name.startsWith('0-000001.tape')),
+    )
     check('while it runs')
     await recorder.finish()
 

@@ -6,6 +6,8 @@ import type { Test } from 'tap'
 import { KIND, formatBegin } from '../../src/tape/format.ts'
 import { LetGo } from '../../src/tape/let-go.ts'
 import { nextSegments } from '../../src/tape/recovery.ts'
+import { KEEP_RETRY_MS } from '../../src/limits.ts'
+import type { Disk } from '../../src/tape/disk.ts'
 import { realDisk } from '../../src/tape/disk.ts'
 import { SegmentKeeper } from '../../src/trajectory/segment-keeper.ts'
 import type { KeepRules, KeepState, KeepStep } from '../../src/trajectory/segment-keeper.ts'
@@ -112,7 +114,7 @@ t.test('until-derived: all but the latest go, unpacked, and that is written down
   )
   t.equal(letGo.has('1-000001.tape'), false)
   t.equal(letGo.count, 2)
-  t.equal(readFileSync(`${folder}/let-go.json`, 'utf8'), '{"0":2}')
+  t.equal(readFileSync(`${folder}/let-go.json`, 'utf8').trimEnd(), '{"0":2}')
 })
 
 t.test('the latest of a lane stays for its number, though nobody writes it', async (t) => {
@@ -215,4 +217,72 @@ t.test('letting go that is cut at any step is told truly and goes on', async (t)
     t.strictSame(readdirSync(folder).sort(), [NAMES[2], 'let-go.json'])
     if (count < failing) break
   }
+})
+
+/** A disk on which one operation fails where `fails` says so. */
+function failing(
+  code: string,
+  fails: { write?: (bytes: Buffer) => boolean; read?: (path: string) => boolean },
+): Disk {
+  const paths = new Map<number, string>()
+  const fail = (): never => {
+    throw Object.assign(new Error(code), { code, syscall: 'io' })
+  }
+  return {
+    ...realDisk,
+    openSync: (path, flags) => {
+      const fd = realDisk.openSync(path, flags)
+      paths.set(fd, path)
+      return fd
+    },
+    readSync: (fd, ...rest) =>
+      fails.read?.(paths.get(fd) ?? '') ? fail() : realDisk.readSync(fd, ...rest),
+    writeSync: (fd, bytes, position) => {
+      if (paths.get(fd)?.endsWith('.new') && fails.write?.(bytes)) fail()
+      return realDisk.writeSync(fd, bytes, position)
+    },
+  }
+}
+
+t.test('on a full disk what is over the bound goes, unpacked', async (t) => {
+  const folder = await recorded(t)
+  const rules = { folder, seals: true, retain: { kind: 'bytes', bytesMax: 60_000 } } as const
+  new LetGo(folder).prepare()
+  const keeper = new SegmentKeeper(rules, failing('ENOSPC', { write: () => true }))
+  const steps = [keeper.step(ALL), keeper.step(ALL), keeper.step(ALL)]
+  t.match(steps, [{ did: 'let_go', name: NAMES[0] }, { did: 'let_go', name: NAMES[1] }, undefined])
+  t.strictSame(readdirSync(folder), [NAMES[2], 'let-go.json'])
+  t.equal(new LetGo(folder).count, 2)
+  t.match(keeper.takeTroubles(), [/0-000001.tape is passed by: ENOSPC/, /0-000002.tape is passed/])
+})
+
+t.test('a segment that cannot be read is passed by for a while, and told', async (t) => {
+  const folder = await recorded(t)
+  const rules = { folder, seals: true, retain: { kind: 'keep' } } as const
+  let bad = true
+  const disk = failing('EIO', { read: (path) => bad && path.endsWith(NAMES[0] ?? '') })
+  const keeper = new SegmentKeeper(rules, disk)
+  t.match(keeper.step(ALL), { did: 'sealed', name: NAMES[1] })
+  t.match(keeper.takeTroubles(), [/0-000001.tape is passed by: EIO/])
+  bad = false
+  t.equal(keeper.step(ALL), undefined)
+  t.strictSame(keeper.takeTroubles(), [])
+  const nowMs = ALL.nowMs + KEEP_RETRY_MS
+  t.match(keeper.step({ ...ALL, nowMs }), { did: 'sealed', name: NAMES[0] })
+})
+
+t.test('what keeps a lane from letting go is told, and other lanes go on', async (t) => {
+  const folder = await recorded(t)
+  await recorded(t, { folder, lane: 1, first: 51 })
+  const bytes = readFileSync(`${folder}/${NAMES[0]}`)
+  writeFileSync(`${folder}/${NAMES[0]}`, bytes.fill('A', 300, 400))
+  utimesSync(`${folder}/${NAMES[0]}`, 1, 1)
+  const rules = { folder, seals: false, retain: { kind: 'until_derived' } } as const
+  const keeper = new SegmentKeeper(rules)
+  t.match(keeper.step(ALL), { did: 'let_go', name: '1-000001.tape' })
+  t.match(keeper.takeTroubles(), [/0-000001.tape is damaged: it is not let go/])
+  const disk = failing('EIO', { read: (path) => path.endsWith(NAMES[0] ?? '') })
+  const other = new SegmentKeeper(rules, disk)
+  t.match(other.step(ALL), { did: 'let_go', name: '1-000002.tape' })
+  t.match(other.takeTroubles(), [/0-000001.tape is not let go.*EIO/])
 })
