@@ -9,6 +9,7 @@ import type { LaneLog } from '../lane/context.ts'
 import { KEEP_LOOK_MS, KEEP_RETRY_MS } from '../limits.ts'
 import type { Disk } from '../tape/disk.ts'
 import { realDisk } from '../tape/disk.ts'
+import { SEALED_SUFFIX } from '../tape/format.ts'
 import { LetGo } from '../tape/let-go.ts'
 import { TapeFolder } from '../tape/reader.ts'
 import { finishedOf } from '../trajectory/segment-keeper.ts'
@@ -56,6 +57,7 @@ export class TapeKeeping {
 
   constructor(options: TapeKeepingOptions) {
     this.#options = options
+    sweep(options)
     if (!options.seals && options.retain.kind === 'keep') return
     if (options.retain.kind !== 'keep') prepareLetGo(options)
     this.#timer = setInterval(() => void this.look(), KEEP_LOOK_MS)
@@ -167,6 +169,17 @@ export class TapeKeeping {
     const worker = this.#worker
     this.#worker = undefined
     await worker?.terminate()
+  }
+}
+
+/** What a process that was killed had half sealed; whoever seals it makes it anew. */
+function sweep({ folder, disk = realDisk }: TapeKeepingOptions): void {
+  try {
+    for (const name of disk.listSync(folder)) {
+      if (name.endsWith(`${SEALED_SUFFIX}.new`)) disk.removeSync(`${folder}/${name}`)
+    }
+  } catch {
+    // It takes room, and nothing reads it.
   }
 }
 

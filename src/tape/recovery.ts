@@ -62,14 +62,18 @@ interface Known {
 export function inspectTape(input: RecoveryInput): Recovery {
   const disk = input.disk ?? realDisk
   const { before } = input
-  const names = new TapeFolder(input.folder, disk)
+  const tape = new TapeFolder(input.folder, disk)
+  const names = tape
     .segments()
     .filter(({ lane, number }) => before === undefined || number < (before.get(lane) ?? 1))
   const unreadable: string[] = []
   const known: Known[] = []
   let recordingId = ''
   let lastSeq = 0
-  for (const { name, lane } of names) {
+  for (const segment of names) {
+    // A crash left it; there is nothing to tell of it.
+    if (tape.isBlank(segment)) continue
+    const { name, lane } = segment
     const header = headerOf(input.folder, name, disk, unreadable)
     if (header === undefined) continue
     recordingId ||= header.recordingId

@@ -6,8 +6,8 @@
  * A segment is finished when its lane has a later one (its writer opens that one only when all of
  * the one before is written), or was there before this process recorded.
  *
- * Of each lane the oldest go first, and its latest one stays: numbers are never given twice, and
- * what is missing is always all up to a number.
+ * Of each lane the oldest go first, and its latest one that is written stays: numbers are never given
+ * twice, the recording keeps its id, and what is missing is always all up to a number.
  *
  * A segment that cannot be read or sealed is told of and left alone for a while; the others go on.
  */
@@ -170,8 +170,8 @@ export class SegmentKeeper {
     const oldest = files
       .filter(({ segment: { name, lane } }, i) => {
         const isFirst = segments[i - 1]?.lane !== lane
-        const hasLater = segments[i + 1]?.lane === lane
-        return isFirst && hasLater && finished.some((one) => one.name === name)
+        if (!isFirst || !finished.some((one) => one.name === name)) return false
+        return segments.slice(i + 1).some((later) => this.#isWritten(later, lane))
       })
       .sort((a, b) => a.writtenMs - b.writtenMs)
     for (const { segment, bytes, writtenMs } of oldest) {
@@ -190,10 +190,22 @@ export class SegmentKeeper {
       new LetGo(folder, this.#disk).add(lane, number)
       this.#disk.removeSync(`${folder}/${name}`)
       this.#disk.removeSync(`${folder}/${name}${SEALED_SUFFIX}`)
+      this.#disk.removeSync(`${folder}/${name}${SEALED_SUFFIX}.new`)
       this.#disk.syncFolderSync(folder)
       return { did: 'let_go', name, bytes }
     }
     return undefined
+  }
+
+  #isWritten(segment: ListedSegment, lane: number): boolean {
+    if (segment.lane !== lane) return false
+    try {
+      new SegmentFile(this.#rules.folder, segment.name, this.#disk).close()
+      return true
+    } catch {
+      // Blank, torn in its header, or not to be read now: the id cannot be had from it.
+      return false
+    }
   }
 
   #fileOf({ name, isSealed }: ListedSegment): { bytes: number; writtenMs: number } {

@@ -77,6 +77,16 @@ t.test('without a checkpoint closed parts are read, and no record is made again'
   }
 })
 
+t.test('what was half sealed when a process was killed is swept away', async (t) => {
+  const { file, folder, recording } = await open(t)
+  await recording.close()
+  const half = `${folder}/0-000001.tape.zst.new`
+  writeFileSync(half, 'half')
+  const recorder = await startRecorder(t, 'http://127.0.0.1:9', { recordingFile: file })
+  t.notOk(existsSync(half))
+  await recorder.finish()
+})
+
 t.test('numbers that went with a lane are no holes once it is replaced', async (t) => {
   const { folder, tables, recording } = await open(t)
   for (let i = 0; i < 5; i++) tables.nextSeq()

@@ -1,5 +1,5 @@
 // What a restart finds on a tape, however the process before it ended.
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import type { Test } from 'tap'
 import { FRAME_OVERHEAD_BYTES, KIND, formatBegin } from '../../src/tape/format.ts'
@@ -142,16 +142,15 @@ t.test(
   async (t) => {
     const folder = makeFolder(t)
     await layDown(t, folder, 0, [[1], [2], [3]])
+    const third = readFileSync(`${folder}/0-000003.tape`)
     for (const bytes of [0, 1, 20]) {
-      truncateSync(`${folder}/0-000003.tape`, bytes)
+      writeFileSync(`${folder}/0-000003.tape`, third.subarray(0, bytes))
       const recovery = inspect(folder)
       t.strictSame(pendingOf(folder, recovery), [1, 2], `${bytes} bytes left`)
       t.equal(recovery.nextSegments.get(0), 4)
-      t.equal(recovery.report.unreadable.length, 1)
-      t.match(
-        recovery.report.unreadable[0],
-        /0-000003\.tape does not begin with a sound segment header/,
-      )
+      const torn = /0-000003\.tape does not begin with a sound segment header/
+      t.match(recovery.report.unreadable, bytes === 0 ? [] : [torn])
+      t.equal(recovery.report.unreadable.length, bytes === 0 ? 0 : 1, 'a blank one is nothing')
     }
     writeFileSync(`${folder}/0-000001.tape`, 'not a tape at all, but longer than a header')
     writeFileSync(`${folder}/0-000002.tape`, '')

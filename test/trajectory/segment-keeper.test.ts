@@ -5,7 +5,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 import { KIND, formatBegin } from '../../src/tape/format.ts'
 import { LetGo } from '../../src/tape/let-go.ts'
-import { nextSegments } from '../../src/tape/recovery.ts'
+import { inspectTape, nextSegments } from '../../src/tape/recovery.ts'
 import { KEEP_RETRY_MS } from '../../src/limits.ts'
 import type { Disk } from '../../src/tape/disk.ts'
 import { realDisk } from '../../src/tape/disk.ts'
@@ -183,6 +183,28 @@ t.test('blank segments that a crash left are stepped over', async (t) => {
   const steps = keep(folder, { retain: { kind: 'until_derived' } })
   t.strictSame(namesOf(steps), [`let_go ${NAMES[0]}`, `let_go ${NAMES[1]}`])
 })
+
+t.test('the latest that is written stays, whatever blank ones come after it', async (t) => {
+  const folder = await recorded(t)
+  for (const n of [4, 5]) writeFileSync(`${folder}/0-00000${n}.tape`, Buffer.alloc(n === 4 ? 0 : 9))
+  writeFileSync(`${folder}/0-000006.tape`, readFileSync(`${folder}/${NAMES[0]}`).subarray(0, 9))
+  writeFileSync(`${folder}/${NAMES[0]}.zst.new`, 'half')
+  const state = { finishedBefore: new Map([[0, 7]]) }
+  const id = idOf(folder)
+  keep(folder, { retain: { kind: 'until_derived' }, seals: false }, state)
+  const later = [4, 5, 6].map((n) => `0-00000${n}.tape`)
+  t.strictSame(readdirSync(folder), [NAMES[2], ...later, 'let-go.json'])
+  t.equal(idOf(folder), id)
+  t.strictSame([...nextSegments(folder)], [[0, 7]])
+})
+
+/** The recording's id, as a restart finds it; of blank segments nothing is told. */
+function idOf(folder: string): string {
+  const hasRecord = () => true
+  const found = inspectTape({ folder, hasRecord, settledSeq: 100, onTurn: () => undefined })
+  t.ok(found.report.unreadable.every((told) => /0-000006/.test(told)))
+  return found.recordingId
+}
 
 t.test('letting go that is cut at any step is told truly and goes on', async (t) => {
   const steps = [
