@@ -9,6 +9,7 @@
  */
 import { crc32 } from 'node:zlib'
 import { RolltapeError } from '../errors.ts'
+import { KEEP_LOOK_MS } from '../limits.ts'
 import type { Disk } from './disk.ts'
 import { realDisk } from './disk.ts'
 import { ExchangeParts } from './exchange-parts.ts'
@@ -214,6 +215,7 @@ export class TapeFolder {
   readonly #disk: Disk
   readonly #open = new Map<string, SegmentFile>()
   readonly #cache = new FrameCache()
+  #goneTimer: NodeJS.Timeout | undefined
 
   constructor(folder: string, disk: Disk = realDisk) {
     this.folder = folder
@@ -280,6 +282,7 @@ export class TapeFolder {
     this.#closeGone()
     const file = this.#openSegment(name)
     this.#open.set(name, file)
+    this.#goneTimer ??= setInterval(() => this.#closeGone(), KEEP_LOOK_MS).unref()
     if (this.#open.size > OPEN_SEGMENTS_MAX) {
       const [oldest] = this.#open.keys()
       if (oldest !== undefined) {
@@ -339,6 +342,9 @@ export class TapeFolder {
       file.close()
       this.#open.delete(name)
     }
+    if (this.#open.size > 0) return
+    clearInterval(this.#goneTimer)
+    this.#goneTimer = undefined
   }
 
   #corrupt(segment: string, what: string): RolltapeError {
@@ -349,6 +355,7 @@ export class TapeFolder {
   close(): void {
     for (const file of this.#open.values()) file.close()
     this.#open.clear()
+    this.#closeGone()
   }
 }
 

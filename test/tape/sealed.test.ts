@@ -5,15 +5,16 @@ import {
   readFileSync,
   readdirSync,
   renameSync,
+  rmSync,
   statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
-import { basename } from 'node:path'
+import { mock } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
 import type { Test } from 'tap'
-import { SEALED_FRAMES_KEPT_MAX, SEALED_FRAME_BYTES } from '../../src/limits.ts'
+import { KEEP_LOOK_MS, SEALED_FRAMES_KEPT_MAX, SEALED_FRAME_BYTES } from '../../src/limits.ts'
 import { damageOf, gatherAll, readFrames } from '../../src/tape/check.ts'
 import type { TapeFrames } from '../../src/tape/check.ts'
 import { realDisk } from '../../src/tape/disk.ts'
@@ -108,77 +109,6 @@ t.test('zstd itself unpacks it', { skip: !existsSync('/usr/bin/zstd') }, async (
   t.ok(out.equals(plain))
 })
 
-t.test('a piece of the plain file that comes back never takes the place of all', async (t) => {
-  const source = await recorded(t, 5)
-  const before = readAll(source)
-  const plain = readFileSync(`${source}/${NAME}`)
-  sealSegment(source, NAME)
-  const packed = readFileSync(`${source}/${NAME}.zst`)
-  for (const piece of [
-    Buffer.alloc(0),
-    Buffer.alloc(1_000),
-    Buffer.alloc(plain.length),
-    plain.subarray(0, plain.length - 1),
-    plain,
-  ]) {
-    const { folder } = makeWriter(t)
-    writeFileSync(`${folder}/${NAME}.zst`, packed)
-    writeFileSync(`${folder}/${NAME}`, piece)
-    t.strictSame(readAll(folder), before, `${piece.length} bytes came back`)
-    t.equal(new TapeFolder(folder).written().length, 1)
-    t.match(sealSegment(folder, NAME), { lackedBytes: plain.length - piece.length })
-    t.strictSame(readdirSync(folder), [`${NAME}.zst`])
-    t.ok(readFileSync(`${folder}/${NAME}.zst`).equals(packed))
-  }
-})
-
-t.test('two damaged forms stay as they are', async (t) => {
-  const folder = await recorded(t, 5)
-  const plain = readFileSync(`${folder}/${NAME}`)
-  sealSegment(folder, NAME)
-  const packed = readFileSync(`${folder}/${NAME}.zst`)
-  packed[packed.length >> 1] = (packed[packed.length >> 1] ?? 0) ^ 1
-  writeFileSync(`${folder}/${NAME}.zst`, packed)
-  writeFileSync(`${folder}/${NAME}`, plain.subarray(0, 500))
-  t.throws(() => sealSegment(folder, NAME), /holds less than .*, which is damaged/)
-  t.strictSame(readdirSync(folder), [NAME, `${NAME}.zst`])
-})
-
-t.test('the plain file is on the disk itself before the sealed one has its name', async (t) => {
-  const folder = await recorded(t, 5)
-  const did: string[] = []
-  const paths = new Map<number, string>()
-  const disk = {
-    ...realDisk,
-    openSync: (path: string, flags: string) => {
-      const fd = realDisk.openSync(path, flags)
-      paths.set(fd, path)
-      return fd
-    },
-    fdatasyncSync: (fd: number) => void did.push(`sync ${basename(paths.get(fd) ?? '')}`),
-    renameSync: (from: string, to: string) => {
-      did.push(`rename ${basename(from)}`)
-      realDisk.renameSync(from, to)
-    },
-  }
-  sealSegment(folder, NAME, disk)
-  t.strictSame(did, [`sync ${NAME}.zst.new`, `sync ${NAME}`, `rename ${NAME}.zst.new`])
-})
-
-t.test('where the sealed form is a piece the plain one counts', async (t) => {
-  const folder = await recorded(t, 3)
-  const plain = readFileSync(`${folder}/${NAME}`)
-  sealSegment(folder, NAME)
-  writeFileSync(`${folder}/${NAME}.zst`, 'half')
-  writeFileSync(`${folder}/${NAME}`, plain)
-  const tape = new TapeFolder(folder)
-  t.strictSame(tape.segments(), [{ name: NAME, lane: 0, number: 1, isSealed: false }])
-  t.equal(readAll(folder).exchanges.length, 3)
-  sealSegment(folder, NAME)
-  t.strictSame(readdirSync(folder), [`${NAME}.zst`])
-  t.equal(readAll(folder).exchanges.length, 3)
-})
-
 t.test('who has it open reads on, and lets the plain file go when it opens another', async (t) => {
   const { writer, folder } = makeWriter(t, { segmentBytesMax: 2_000 })
   const tails = Array.from({ length: 10 }, (_, n) => appendExchange(writer, n + 1))
@@ -196,6 +126,32 @@ t.test('who has it open reads on, and lets the plain file go when it opens anoth
   tape.segment('0-000002.tape')
   t.not(tape.segment(NAME), first)
   t.strictSame(summaryOf(tape.exchange(position)), expectedSummary(1))
+  tape.close()
+})
+
+t.test('an idle reader lets go of what was sealed or let go', async (t) => {
+  mock.timers.enable({ apis: ['setInterval'] })
+  t.teardown(() => mock.timers.reset())
+  const folder = await recorded(t, 3)
+  const closed: number[] = []
+  const disk = {
+    ...realDisk,
+    closeSync: (fd: number) => {
+      closed.push(fd)
+      realDisk.closeSync(fd)
+    },
+  }
+  const tape = new TapeFolder(folder, disk)
+  const first = tape.segment(NAME)
+  mock.timers.tick(KEEP_LOOK_MS)
+  t.equal(tape.segment(NAME), first)
+  sealSegment(folder, NAME)
+  mock.timers.tick(KEEP_LOOK_MS)
+  t.equal(closed.length, 1)
+  tape.segment(NAME)
+  rmSync(`${folder}/${NAME}.zst`)
+  mock.timers.tick(KEEP_LOOK_MS)
+  t.equal(closed.length, 2, 'time and again')
   tape.close()
 })
 
