@@ -1,8 +1,9 @@
 /**
  * A lane's tickets (L24): an exchange runs with one, from before its body is read until its answer is
- * with the kernel. While none is free requests wait in line, for so long; then they get
- * 429. As far as there is room the first of them are read all the same: a client whose bytes nobody
- * reads is not seen to leave, and would keep its place in the line. The places themselves are shared by all lanes, see `supervisor/ticket-table.ts`.
+ * with the kernel. While none is free requests wait in line, for so long; then they get 429. As far
+ * as there is room the first of them are read all the same: a client whose bytes nobody reads is not
+ * seen to leave, and would keep its place in the line. The places themselves are shared by all
+ * lanes, see `supervisor/ticket-table.ts`.
  *
  * Who waits stands in `#line` by arrival; the first one's number is shown to the other lanes. A
  * ticket is given back once, whatever became of its exchange: waiting, running, never begun.
