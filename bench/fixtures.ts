@@ -3,17 +3,8 @@
  * seed gives the same bytes, on every machine.
  */
 import type { TapedExchange } from '../src/tape/exchange.ts'
-
-/** A generator of numbers below 1 (mulberry32): small, even enough, and the same everywhere. */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
+import { seeded } from '../src/inference/seeded.ts'
+import { SSE, taped } from '../test/trajectory/exchange.ts'
 
 const SYLLABLES = ['ka', 'lo', 'mi', 'tu', 're', 'sa', 'né', 'go', 'pi', 'zu']
 
@@ -56,50 +47,6 @@ export function chatRequest(bytes: number, seed: number): Buffer {
 }
 
 /** An exchange as it comes off the tape: that request, answered by that stream. */
-export function tapedStream(requestBody: Buffer, chunks: readonly Buffer[]): TapedExchange {
-  const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-  const position = { segment: '0-000001.tape', offset: 64 }
-  return {
-    position,
-    begin: {
-      id: 'r-1',
-      seq: 1,
-      session: 's',
-      turn: 1,
-      run: 'default',
-      tags: {},
-      method: 'POST',
-      target: '/v1/chat/completions',
-      forwardedTarget: '/v1/chat/completions',
-      upstream: 'http://127.0.0.1:8000',
-      httpVersion: '1.1',
-      headers: [['content-type', 'application/json']],
-      arrivedAtUs: 1_760_000_000_000_000,
-      mode: 'record',
-      generation: 1,
-      policyVersion: '',
-    },
-    requestBody,
-    attempts: [],
-    interim: [],
-    head: {
-      status: 200,
-      reason: 'OK',
-      headers: [['content-type', 'text/event-stream']],
-      atUs: 5_000,
-      own: false,
-    },
-    chunks: chunks.map((chunk, i) => ({ bytes: chunk, atUs: 6_000 + i * 20_000 })),
-    trailers: [],
-    gaps: [],
-    end: {
-      cause: 'upstream_end',
-      bytesReceived: bytes,
-      bytesForwarded: bytes,
-      atUs: 6_000 + chunks.length * 20_000,
-      part: 1,
-      code: '',
-      message: '',
-    },
-  }
+export function tapedStream(request: Buffer, chunks: readonly Buffer[]): TapedExchange {
+  return taped({ request, chunks, headers: SSE })
 }

@@ -9,6 +9,7 @@
 import { createHash } from 'node:crypto'
 
 import type { GenerationRequest } from './scenario.ts'
+import { seeded } from './seeded.ts'
 
 /** What a token is part of; `control` tokens have ids and no visible text. */
 export type TokenPart = 'reasoning' | 'content' | 'tool' | 'control'
@@ -177,15 +178,4 @@ function hex(random: () => number): string {
   return Math.floor(random() * 0x1_0000_0000)
     .toString(16)
     .padStart(8, '0')
-}
-
-/** mulberry32: small, seeded, good enough for made-up text. */
-function seeded(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
 }

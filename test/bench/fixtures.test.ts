@@ -1,7 +1,8 @@
 // What the benches run on: the same bytes from the same seed, and traffic as it is on the wire.
 import { createHash } from 'node:crypto'
 import t from 'tap'
-import { chatRequest, seeded, streamChunks, tapedStream, words } from '../../bench/fixtures.ts'
+import { chatRequest, streamChunks, tapedStream, words } from '../../bench/fixtures.ts'
+import { seeded } from '../../src/inference/seeded.ts'
 import { deriveRecord } from '../../src/trajectory/derive.ts'
 
 const digest = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')

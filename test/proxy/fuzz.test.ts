@@ -9,9 +9,9 @@ import type { AddressInfo, Socket } from 'node:net'
 import { connect } from 'node:net'
 import { once } from 'node:events'
 import t from 'tap'
-import { seeded } from '../../bench/fixtures.ts'
 import { RawClient, post } from '../support/raw-client.ts'
 import { startRecorder } from '../support/recorder.ts'
+import { seeded } from '../../src/inference/seeded.ts'
 
 const INPUTS = process.env['LONG'] === undefined ? 1_500 : 100_000
 const AT_ONCE = 16

@@ -6,6 +6,7 @@
 import type { TapeWriter } from '../../src/tape/writer.ts'
 import { KIND, formatBegin, formatEnd, formatHead } from '../../src/tape/format.ts'
 import { BEGIN, END, chunksPayload, commit, newTail } from '../tape/tapes.ts'
+import { seeded } from '../../src/inference/seeded.ts'
 
 /** How much of it. */
 export interface AgentTraffic {
@@ -28,7 +29,7 @@ const PENDING_BYTES = 8 << 20
 /** Lays the traffic down; each session's turns in order, sessions taking turns by chance. */
 export async function layAgentTraffic(writer: TapeWriter, traffic: AgentTraffic): Promise<void> {
   const { seed, sessions, turns } = traffic
-  const random = mulberry32(seed)
+  const random = seeded(seed)
   const words = Array.from({ length: VOCABULARY }, () => wordOf(random))
   const say = (chars: number): string => {
     let text = ''
@@ -98,15 +99,4 @@ function eventOf(id: string, content: string): string {
 function wordOf(random: () => number): string {
   const length = 2 + Math.floor(random() * 8)
   return Array.from({ length }, () => String.fromCharCode(97 + Math.floor(random() * 26))).join('')
-}
-
-/** A small generator of numbers from 0 to 1, the same for the same seed. */
-function mulberry32(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
-  }
 }
