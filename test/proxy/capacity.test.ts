@@ -145,8 +145,10 @@ for (const maxAttempts of [1, 2]) {
   const how = maxAttempts > 1 ? 'kept whole' : 'streamed'
   t.test(
     `L24: clients with long bodies (${how}) leave the line, and others come whole`,
+    { timeout: 60_000 },
     async (t) => {
-      const options = { maxInFlight: 1, maxQueue: 6, maxAttempts }
+      // Nobody else takes them out of the line.
+      const options = { maxInFlight: 1, maxQueue: 6, maxAttempts, queueTimeout: 0 }
       const { url, gate, upstream, until, tickets, seen } = await setUp(t, options)
       const first = rawRequest(url, post(CHAT, '{}'))
       await upstream.exchange(0)
