@@ -66,7 +66,7 @@ function patterned(bytes: number): Buffer {
   ).subarray(0, bytes)
 }
 
-t.test('L24: over max_in_flight requests wait, and go on in order', async (t) => {
+t.test('L24: over max_in_flight requests wait, and no more than that run at once', async (t) => {
   const { url, gate, seen, sums, until, tickets } = await setUp(t, { maxInFlight: 2 })
   const asked = []
   for (let i = 0; i < 8; i++) {
@@ -77,10 +77,22 @@ t.test('L24: over max_in_flight requests wait, and go on in order', async (t) =>
   gate.resolve()
   const answers = await Promise.all(asked)
   t.strictSame(new Set(answers.map(({ status }) => status)), new Set([200]))
-  t.strictSame(seen.bodies.slice(2), ['2', '3', '4', '5', '6', '7'])
+  t.strictSame(seen.bodies.toSorted(), ['0', '1', '2', '3', '4', '5', '6', '7'])
   t.equal(seen.most, 2)
   await until(() => tickets.inFlight === 0)
   t.strictSame(sums(), [0, 0, 0])
+})
+
+t.test('L24: who waits goes on in the order in which it came', async (t) => {
+  const { url, gate, seen, until, tickets } = await setUp(t, { maxInFlight: 1 })
+  const asked = []
+  for (let i = 0; i < 8; i++) {
+    asked.push(rawRequest(url, post(CHAT, `${i}`)))
+    await until(() => tickets.inFlight + tickets.waiting === i + 1)
+  }
+  gate.resolve()
+  await Promise.all(asked)
+  t.strictSame(seen.bodies, ['0', '1', '2', '3', '4', '5', '6', '7'])
 })
 
 const SHAPES = [
