@@ -12,6 +12,8 @@ import { RolltapeError, toRolltapeError } from '../errors.ts'
 import { EXCHANGE_BYTES, WAITING_BYTES_MAX } from '../limits.ts'
 import type { CapacityConfig } from '../options/capacity.ts'
 import type { TicketBounds, TicketTable } from '../supervisor/ticket-table.ts'
+import { Line } from './line.ts'
+import type { Queued } from './line.ts'
 import { WheelEntry } from './wheel.ts'
 import type { Wheel } from './wheel.ts'
 
@@ -30,7 +32,7 @@ export interface TicketOwner {
 }
 
 /** One exchange's place. */
-export interface Ticket {
+export interface Ticket extends Queued {
   readonly owner: TicketOwner
   /** What it counts for. */
   kib: number
@@ -56,7 +58,7 @@ export class Tickets extends WheelEntry {
   readonly #lane: number
   readonly #wheel: Wheel
   readonly #config: () => CapacityConfig
-  readonly #line = new Set<Ticket>()
+  readonly #line = new Line<Ticket>()
   /** What those who wait may have read. */
   #aheadBytes = 0
   /** Nobody in line waits for less long. */
@@ -87,8 +89,7 @@ export class Tickets extends WheelEntry {
     const config = this.#config()
     if (config.maxInFlight === 0 && config.maxInFlightBytes === 0) return undefined
     const kib = Math.ceil((bodyBytes + EXCHANGE_BYTES) / KIB)
-    const base = { owner, kib, ownKib: kib, number: 0, untilMs: Infinity, aheadBytes: undefined }
-    const ticket: Ticket = { ...base, state: 'running' }
+    const ticket = ticketOf(owner, kib)
     const waiting = this.#table.waiting
     if (waiting === 0 && this.#table.take(this.#lane, kib, boundsOf(config))) return ticket
     if (waiting >= config.maxQueue) throw this.#full(config)
@@ -134,7 +135,10 @@ export class Tickets extends WheelEntry {
   /** A reload may have changed how long they wait: the first need not be the first to go. */
   #endLate(nowMs: number): void {
     this.#untilMs = Infinity
-    for (const ticket of this.#line) {
+    // Whoever is told may be gone, and take others along.
+    const waiting = Array.from(this.#line)
+    for (const ticket of waiting) {
+      if (ticket.state !== 'waiting') continue
       if (ticket.untilMs > nowMs) {
         this.#untilMs = Math.min(this.#untilMs, ticket.untilMs)
         continue
@@ -149,7 +153,7 @@ export class Tickets extends WheelEntry {
     // Whoever goes may be over at once, and give its ticket back in here.
     if (this.#isServing) return
     this.#isServing = true
-    for (const ticket of this.#line) {
+    for (let ticket = this.#line.first; ticket !== undefined; ticket = this.#line.first) {
       if (this.#table.turn() !== this.#lane) break
       const bounds = boundsOf(this.#config())
       if (bounds.kibMax > 0 && ticket.kib > bounds.kibMax) {
@@ -184,19 +188,20 @@ export class Tickets extends WheelEntry {
 
   /** The first in line read on while there is room for their bodies. */
   #readAhead(): void {
+    const readers: Ticket[] = []
     for (const ticket of this.#line) {
       if (ticket.aheadBytes !== undefined) continue
       const { aheadBytes } = ticket.owner
       if (this.#aheadBytes + aheadBytes > WAITING_BYTES_MAX) break
       ticket.aheadBytes = aheadBytes
       this.#aheadBytes += aheadBytes
-      if (aheadBytes > 0) ticket.owner.readAhead()
+      if (aheadBytes > 0) readers.push(ticket)
     }
+    for (const { state, owner } of readers) if (state === 'waiting') owner.readAhead()
   }
 
   #show(): void {
-    const [first] = this.#line
-    this.#table.show(this.#lane, first?.number ?? 0)
+    this.#table.show(this.#lane, this.#line.first?.number ?? 0)
   }
 
   /** While some wait, other lanes may wake this one, and it looks by itself now and then. */
@@ -235,6 +240,21 @@ export class Tickets extends WheelEntry {
     const count = maxInFlight === 0 ? '' : ` of max_in_flight ${maxInFlight}`
     const bytes = maxInFlightBytes === 0 ? '' : ` of max_in_flight_bytes ${maxInFlightBytes}`
     return `${inFlight}${count} exchanges run, with ${inFlightKib * KIB}${bytes} bytes`
+  }
+}
+
+function ticketOf(owner: TicketOwner, kib: number): Ticket {
+  return {
+    owner,
+    kib,
+    ownKib: kib,
+    state: 'running',
+    number: 0,
+    untilMs: Infinity,
+    aheadBytes: undefined,
+    before: undefined,
+    after: undefined,
+    isQueued: false,
   }
 }
 
