@@ -45,12 +45,12 @@ export class RecordedTrajectories {
   readonly #library: LibraryThread
 
   private constructor(options: TrajectoriesOptions, log: SessionLog) {
-    const { file, recordingId, synced, tables } = options
+    const { file, recordingId, tables } = options
     const annotations = annotationsFile(file)
     this.#options = options
     this.#log = log
     const { end } = log
-    this.#consumers = new ConsumerPlaces({ path: consumersFile(file), recordingId, synced, end })
+    this.#consumers = new ConsumerPlaces({ path: consumersFile(file), recordingId, end })
     this.#library = new LibraryThread({ records: file, annotations })
     for (const session of log.frozen()) tables.setFrozen(session, true)
   }

@@ -299,7 +299,9 @@ export class Recording {
       await this.trajectories.close()
       await this.#recovering
       const { lines, trouble } = await this.#appender.close()
-      const troubles = [this.#left, trouble, this.#turns.save()].filter((one) => one !== null)
+      const troubles = [this.#left, trouble, this.#turns.save(this.tables.seq)].filter(
+        (one) => one !== null,
+      )
       return { lines, trouble: troubles.join('; ') || null }
     } finally {
       this.#unlock()

@@ -1,10 +1,11 @@
 /**
  * The turns of all sessions on disk, so that a restart need not read the whole tape to count them.
  *
- *   8 bytes  the exchange number up to which they are good, as a double, little-endian
+ *   8 bytes  the exchange number up to which all are counted, as a double, little-endian
  *   12 bytes per session: its hash (two i32) and its turns (i32)
  */
 import type { Disk } from '../tape/disk.ts'
+import { replaceFile } from '../tape/disk.ts'
 import { Outage } from '../tape/outage.ts'
 import type { SharedTables } from './shared.ts'
 
@@ -51,29 +52,27 @@ export class TurnsFile {
    * when that is not as far as `least`, an exchange that has its record.
    */
   goodUpTo(least: number): number {
-    if (this.#goodSeq < least && this.#write() === null) this.#goodSeq = least
+    if (this.#goodSeq < least) this.#write(least)
     return this.#goodSeq
   }
 
   /**
-   * Writes them down unless no exchange has begun since the last time. `counted`: all up to this
-   * number are counted; one that has its number may wait for its session. Never throws: what went
-   * wrong, or null.
+   * Writes them down unless nothing is new. `counted`: all up to this number are counted; a later
+   * one that has its number may still wait for its session. Never throws: what went wrong, or null.
    */
-  save(counted = 0): string | null {
-    if (this.#tables.seq === this.#savedSeq) return null
-    const trouble = this.#write()
-    if (trouble === null) this.#goodSeq = Math.max(this.#goodSeq, counted)
-    return trouble
+  save(counted: number): string | null {
+    if (this.#tables.seq === this.#savedSeq && counted <= this.#goodSeq) return null
+    return this.#write(Math.max(counted, this.#goodSeq))
   }
 
-  #write(): string | null {
+  #write(good: number): string | null {
     const { seq } = this.#tables
     return this.#outage.attempt(() => {
       const head = Buffer.alloc(HEAD_BYTES)
-      head.writeDoubleLE(seq)
-      this.#disk.replaceFileSync(this.#path, Buffer.concat([head, this.#tables.dumpTurns()]))
+      head.writeDoubleLE(good)
+      replaceFile(this.#disk, this.#path, Buffer.concat([head, this.#tables.dumpTurns()]))
       this.#savedSeq = seq
+      this.#goodSeq = good
     })
   }
 }

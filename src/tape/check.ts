@@ -11,7 +11,8 @@ import { realDisk } from './disk.ts'
 import type { TapedExchange, TapePosition } from './exchange.ts'
 import { KIND, segmentName } from './format.ts'
 import { LetGo } from './let-go.ts'
-import { SegmentFile, TapeFolder } from './reader.ts'
+import { TapeFolder } from './reader.ts'
+import { SegmentFile } from './segment-file.ts'
 
 /** Bytes of a segment that no sound frame covers. */
 export interface DamagedStretch {

@@ -52,8 +52,6 @@ export interface Disk {
   listSync(folder: string): string[]
   makeFolderSync(folder: string): void
   readFileSync(path: string): Buffer
-  /** Replaces a file whole: a power cut leaves the one or the other, and afterwards the new one. */
-  replaceFileSync(path: string, bytes: Buffer | string): void
   /** Gives a file another name; who has it open writes on to it. */
   renameSync(from: string, to: string): void
   syncFolderSync(folder: string): void
@@ -92,18 +90,6 @@ export const realDisk: Disk = {
   listSync: (folder) => fs.readdirSync(folder),
   makeFolderSync: (folder) => void fs.mkdirSync(folder, { recursive: true, mode: 0o700 }),
   readFileSync: (path) => fs.readFileSync(path),
-  replaceFileSync: (path, bytes) => {
-    const beside = `${path}.new`
-    const fd = fs.openSync(beside, 'w', 0o600)
-    try {
-      fs.writeFileSync(fd, bytes)
-      fs.fdatasyncSync(fd)
-    } finally {
-      fs.closeSync(fd)
-    }
-    fs.renameSync(beside, path)
-    realDisk.syncFolderSync(dirname(path))
-  },
   renameSync: (from, to) => fs.renameSync(from, to),
   syncFolderSync: (folder) => {
     const fd = fs.openSync(folder, 'r')
@@ -114,4 +100,43 @@ export const realDisk: Disk = {
     }
   },
   removeSync: (path) => fs.rmSync(path, { force: true }),
+}
+
+/**
+ * Replaces a file whole, or makes it: a power cut leaves the one or the other, and once this returns
+ * the new one. What is half written stands beside it, as `<path>.new`.
+ * @throws when the disk does; then the file is as it was, unless the last step, making its name
+ *   durable, failed: then it is the one or the other.
+ */
+export function replaceFile(disk: Disk, path: string, content: Buffer | string): void {
+  const beside = `${path}.new`
+  try {
+    const fd = disk.openSync(beside, 'w')
+    try {
+      writeWhole(disk, fd, Buffer.from(content as string))
+      disk.fdatasyncSync(fd)
+    } finally {
+      disk.closeSync(fd)
+    }
+    disk.renameSync(beside, path)
+  } catch (error) {
+    disk.removeSync(beside)
+    throw error
+  }
+  disk.syncFolderSync(dirname(path))
+}
+
+/**
+ * Writes all of it, from this place on.
+ * @throws when the disk does, or takes no more: then as a disk that is full.
+ */
+export function writeWhole(disk: Disk, fd: number, bytes: Buffer, position = 0): void {
+  for (let done = 0; done < bytes.length;) {
+    const wrote = disk.writeSync(fd, bytes.subarray(done), position + done)
+    if (wrote === 0) {
+      const message = `the disk took ${done} of ${bytes.length} bytes`
+      throw Object.assign(new Error(message), { code: 'ENOSPC' })
+    }
+    done += wrote
+  }
 }

@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto'
 import { RolltapeError, errorText } from '../errors.ts'
 import type { Disk } from './disk.ts'
+import { replaceFile } from './disk.ts'
 
 const KEY_BYTES = 32
 
@@ -23,25 +24,15 @@ export function openHmacKey(folder: string, disk: Disk): string {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw unusable(path, error)
   }
   try {
-    return make(path, folder, disk)
+    return make(path, disk)
   } catch (error) {
     throw unusable(path, error)
   }
 }
 
-/** Written beside its place and moved there whole, so that no crash leaves half of one. */
-function make(path: string, folder: string, disk: Disk): string {
+function make(path: string, disk: Disk): string {
   const key = randomBytes(KEY_BYTES).toString('hex')
-  const fd = disk.openSync(`${path}.new`, 'w')
-  try {
-    const bytes = disk.writeSync(fd, Buffer.from(`${key}\n`), 0)
-    if (bytes < key.length) throw new Error(`the disk took ${bytes} of ${key.length} bytes`)
-    disk.fdatasyncSync(fd)
-  } finally {
-    disk.closeSync(fd)
-  }
-  disk.renameSync(`${path}.new`, path)
-  disk.syncFolderSync(folder)
+  replaceFile(disk, path, `${key}\n`)
   return key
 }
 

@@ -8,7 +8,7 @@
  * over in place, since its block is there already.
  */
 import type { Disk } from './disk.ts'
-import { realDisk } from './disk.ts'
+import { realDisk, replaceFile, writeWhole } from './disk.ts'
 import { parseSegmentName } from './format.ts'
 
 const FILE = 'let-go.json'
@@ -51,8 +51,7 @@ export class LetGo {
       this.#replace()
     } catch (error) {
       if (!isFull(error)) throw error
-      this.#disk.removeSync(`${this.#path}.new`)
-      this.#write(this.#path, 'r+')
+      this.#overwrite()
     }
   }
 
@@ -61,26 +60,22 @@ export class LetGo {
   }
 
   #replace(): void {
-    this.#disk.removeSync(`${this.#path}.new`)
-    this.#write(`${this.#path}.new`, 'wx')
-    this.#disk.renameSync(`${this.#path}.new`, this.#path)
-    this.#disk.syncFolderSync(this.#folder)
+    replaceFile(this.#disk, this.#path, this.#content())
   }
 
-  #write(path: string, flags: string): void {
-    const text = JSON.stringify(Object.fromEntries(this.#last))
-    const bytes = Buffer.from(text.padEnd(FILE_BYTES))
-    const fd = this.#disk.openSync(path, flags)
+  /** Where nothing can be made beside it: its block is there, so it takes what it took before. */
+  #overwrite(): void {
+    const fd = this.#disk.openSync(this.#path, 'r+')
     try {
-      const wrote = this.#disk.writeSync(fd, bytes, 0)
-      if (wrote < bytes.length) {
-        const message = `the disk took ${wrote} of ${bytes.length} bytes`
-        throw Object.assign(new Error(message), { code: 'ENOSPC' })
-      }
+      writeWhole(this.#disk, fd, this.#content())
       this.#disk.fdatasyncSync(fd)
     } finally {
       this.#disk.closeSync(fd)
     }
+  }
+
+  #content(): Buffer {
+    return Buffer.from(JSON.stringify(Object.fromEntries(this.#last)).padEnd(FILE_BYTES))
   }
 }
 

@@ -12,6 +12,7 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { RolltapeError } from '../errors.ts'
 import type { Disk } from './disk.ts'
+import { writeWhole } from './disk.ts'
 
 /** Of the digest that names the lock of a lock. */
 const DIGEST_CHARS = 12
@@ -103,14 +104,14 @@ function removeLeft(path: string, text: string, disk: Disk): void {
 function writeHolder(path: string, disk: Disk): void {
   const fd = disk.openSync(path, 'wx')
   try {
-    const text = Buffer.from(`${JSON.stringify(self())}\n`)
-    const bytes = disk.writeSync(fd, text, 0)
-    if (bytes < text.length) throw new Error(`the disk took ${bytes} of ${text.length} bytes`)
+    try {
+      writeWhole(disk, fd, Buffer.from(`${JSON.stringify(self())}\n`))
+    } finally {
+      disk.closeSync(fd)
+    }
   } catch (error) {
     disk.removeSync(path)
     throw error
-  } finally {
-    disk.closeSync(fd)
   }
 }
 

@@ -8,7 +8,10 @@ import type { Disk } from './disk.ts'
 import { realDisk } from './disk.ts'
 import type { TapePosition } from './exchange.ts'
 import { KIND, parseBegin } from './format.ts'
-import { SegmentFile, TapeFolder } from './reader.ts'
+import type { SegmentHeader } from './format.ts'
+import { TapeFolder } from './reader.ts'
+import { SegmentFile } from './segment-file.ts'
+import type { ListedSegment } from './reader.ts'
 
 /** What is known before the walk. */
 export interface RecoveryInput {
@@ -54,8 +57,7 @@ interface Found {
 
 interface Known {
   readonly name: string
-  readonly lane: number
-  readonly seqBase: number
+  readonly header: SegmentHeader
 }
 
 /** Looks at the tape in a folder. */
@@ -67,40 +69,49 @@ export function inspectTape(input: RecoveryInput): Recovery {
     .segments()
     .filter(({ lane, number }) => before === undefined || number < (before.get(lane) ?? 1))
   const unreadable: string[] = []
-  const known: Known[] = []
-  let recordingId = ''
-  let lastSeq = 0
-  for (const segment of names) {
-    // A crash left it; there is nothing to tell of it.
-    if (tape.isBlank(segment)) continue
-    const { name, lane } = segment
-    const header = headerOf(input.folder, name, disk, unreadable)
-    if (header === undefined) continue
-    recordingId ||= header.recordingId
-    lastSeq = Math.max(lastSeq, header.seqBase)
-    known.push({ name, lane, seqBase: header.seqBase })
-  }
-  const wanted = known.filter((segment, i) => {
-    const next = known[i + 1]
-    return next?.lane !== segment.lane || next.seqBase > input.settledSeq
-  })
-  const walk = walkSegments(input, wanted, disk)
+  const known = latestOf(names, tape, input, unreadable)
+  const walk = walkSegments(input, known, disk)
+  const [first] = known
   const pending = [...walk.found.values()]
   return {
-    recordingId: recordingId || randomBytes(6).toString('hex'),
-    isNew: known.length === 0,
-    lastSeq: Math.max(lastSeq, walk.lastSeq),
+    recordingId: first?.header.recordingId ?? randomBytes(6).toString('hex'),
+    isNew: first === undefined,
+    lastSeq: Math.max(walk.lastSeq, ...known.map(({ header }) => header.seqBase)),
     nextSegments: numbersAfter(names),
     pending: pending.map((found) => found.position),
     unended: pending.filter((found) => !found.ended).length,
     report: {
       segments: names.length,
-      walked: wanted.length,
+      walked: known.length,
       skippedBytes: walk.skippedBytes,
       tornBytes: walk.tornBytes,
       unreadable,
     },
   }
+}
+
+/**
+ * Of each lane the segments that can hold something new, by lane and number: from its last one back to
+ * the first that begins at a settled number. Those before are not opened, however many there are.
+ */
+function latestOf(
+  names: readonly ListedSegment[],
+  tape: TapeFolder,
+  { folder, settledSeq, disk = realDisk }: RecoveryInput,
+  unreadable: string[],
+): Known[] {
+  const known: Known[] = []
+  let doneLane = -1
+  for (const segment of names.toReversed()) {
+    const { name, lane } = segment
+    // What a crash left blank has nothing to tell.
+    if (lane === doneLane || tape.isBlank(segment)) continue
+    const header = headerOf(folder, name, disk, unreadable)
+    if (header === undefined) continue
+    known.unshift({ name, header })
+    if (header.seqBase <= settledSeq) doneLane = lane
+  }
+  return known
 }
 
 /** Per lane: the number its next segment gets, as the folder stands now. */

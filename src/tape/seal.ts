@@ -13,7 +13,7 @@
 import { createHash } from 'node:crypto'
 import { SEALED_FRAME_BYTES } from '../limits.ts'
 import type { Disk } from './disk.ts'
-import { realDisk } from './disk.ts'
+import { realDisk, writeWhole } from './disk.ts'
 import { SEALED_SUFFIX } from './format.ts'
 import { formatSeekTable, packFrame } from './seek-table.ts'
 import type { SealedFrame } from './seek-table.ts'
@@ -94,11 +94,7 @@ function pack(source: SegmentBytes, path: string, disk: Disk): { digest: string;
   try {
     let at = 0
     const write = (bytes: Buffer): void => {
-      for (let done = 0; done < bytes.length;) {
-        const wrote = disk.writeSync(fd, bytes.subarray(done), at + done)
-        if (wrote === 0) throw new Error(`the disk took ${done} of ${bytes.length} bytes`)
-        done += wrote
-      }
+      writeWhole(disk, fd, bytes, at)
       at += bytes.length
     }
     for (const plain of stretches(source)) {

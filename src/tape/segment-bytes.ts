@@ -74,18 +74,24 @@ export function openSegmentBytes(
 ): SegmentBytes {
   const path = `${folder}/${name}`
   const plainFd = openIfThere(path, disk)
-  const sealedFd = openIfThere(`${path}${SEALED_SUFFIX}`, disk)
   const plain = plainFd === undefined ? undefined : new PlainBytes(plainFd, disk)
-  if (sealedFd === undefined && plain !== undefined) return plain
-  if (sealedFd !== undefined) {
-    const sealed = new SealedBytes(sealedFd, `${path}${SEALED_SUFFIX}`, disk, cache)
-    if (plain === undefined) return sealed
-    const more = sealed.size - plain.size
-    const counts = more > 0 || (more === 0 && sealed.trouble === undefined)
-    const [one, other] = counts ? [sealed, plain] : [plain, sealed]
-    other.close()
-    return one
+  let sealed: SegmentBytes | undefined
+  try {
+    sealed = openSealedIfThere(`${path}${SEALED_SUFFIX}`, disk, cache)
+    if (sealed !== undefined && plain !== undefined) {
+      const more = sealed.size - plain.size
+      const counts = more > 0 || (more === 0 && sealed.trouble === undefined)
+      const [one, other] = counts ? [sealed, plain] : [plain, sealed]
+      other.close()
+      return one
+    }
+  } catch (error) {
+    sealed?.close()
+    plain?.close()
+    throw error
   }
+  const there = plain ?? sealed
+  if (there !== undefined) return there
   throw new RolltapeError('not_found', `${path}: the segment is not there`, {
     hint: 'it was moved, or not copied with the rest',
   })
@@ -93,7 +99,21 @@ export function openSegmentBytes(
 
 /** A sealed file by its path, whatever stands beside it. */
 export function openSealedFile(path: string, disk: Disk): SegmentBytes {
-  return new SealedBytes(disk.openSync(path, 'r'), path, disk, new FrameCache(1))
+  return sealedBytes(disk.openSync(path, 'r'), path, disk, new FrameCache(1))
+}
+
+function openSealedIfThere(path: string, disk: Disk, cache: FrameCache): SegmentBytes | undefined {
+  const fd = openIfThere(path, disk)
+  return fd === undefined ? undefined : sealedBytes(fd, path, disk, cache)
+}
+
+function sealedBytes(fd: number, path: string, disk: Disk, cache: FrameCache): SegmentBytes {
+  try {
+    return new SealedBytes(fd, path, disk, cache)
+  } catch (error) {
+    disk.closeSync(fd)
+    throw error
+  }
 }
 
 /** Opens a file for reading; undefined when there is none of this name. */

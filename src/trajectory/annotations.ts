@@ -110,8 +110,9 @@ export class AnnotationWriter {
 
   /** Closes the file, where it was opened. */
   close(): void {
-    if (this.#fd !== undefined) this.#disk.closeSync(this.#fd)
+    const fd = this.#fd
     this.#fd = undefined
+    if (fd !== undefined) this.#disk.closeSync(fd)
   }
 
   #write(line: Buffer): void {
@@ -134,10 +135,15 @@ export class AnnotationWriter {
   /** A crash may have torn the last line: it was never answered, and is cut off. */
   #open(): number {
     const fd = this.#disk.openSync(this.#path, 'a+')
-    const text = this.#disk.readFileSync(this.#path)
-    const end = text.lastIndexOf(LF) + 1
-    if (end < text.length) this.#disk.truncateSync(fd, end)
-    this.#bytes = end
+    try {
+      const text = this.#disk.readFileSync(this.#path)
+      const end = text.lastIndexOf(LF) + 1
+      if (end < text.length) this.#disk.truncateSync(fd, end)
+      this.#bytes = end
+    } catch (error) {
+      this.#disk.closeSync(fd)
+      throw error
+    }
     return fd
   }
 }

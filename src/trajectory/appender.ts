@@ -13,7 +13,7 @@ import type { PackedRecords } from '../replay/packed.ts'
 import { SidecarWriter } from '../replay/sidecar-file.ts'
 import { sidecarOf } from '../replay/sidecar.ts'
 import type { Disk } from '../tape/disk.ts'
-import { realDisk } from '../tape/disk.ts'
+import { realDisk, replaceFile } from '../tape/disk.ts'
 import { SeqSet } from './seq-set.ts'
 import { SessionSums } from './session-sums.ts'
 import type { SessionCount } from './session-sums.ts'
@@ -83,7 +83,12 @@ export class Appender {
     this.#derived = SeqSet.from(from.derived)
     this.#partLines = from.lines ?? 0
     this.#fd = disk.openSync(files.jsonl, 'a')
-    this.#bytes = disk.sizeSync(files.jsonl)
+    try {
+      this.#bytes = disk.sizeSync(files.jsonl)
+    } catch (error) {
+      disk.closeSync(this.#fd)
+      throw error
+    }
     if (files.sidecar === true) this.#sidecar = new SidecarWriter(files.jsonl)
   }
 
@@ -175,11 +180,8 @@ export class Appender {
     const closed = { file: to, lines: this.#partLines }
     this.#bytes = 0
     this.#partLines = 0
-    try {
-      this.checkpoint()
-    } catch {
-      // The one before says that a rotation is under way, which reads as well; the next one follows.
-    }
+    // The one before says that a rotation is under way, which reads as well; the next one follows.
+    attempt(() => this.checkpoint())
     return closed
   }
 
@@ -188,18 +190,15 @@ export class Appender {
     const { jsonl } = this.#files
     this.#disk.renameSync(jsonl, to)
     try {
-      const fd = this.#disk.openSync(jsonl, 'ax')
-      this.#disk.closeSync(this.#fd)
-      this.#fd = fd
+      const closed = this.#fd
+      this.#fd = this.#disk.openSync(jsonl, 'ax')
+      attempt(() => this.#disk.closeSync(closed))
     } catch (error) {
       this.#disk.renameSync(to, jsonl)
       throw error
     }
-    try {
-      this.#disk.renameSync(sidecarOf(jsonl), sidecarOf(to))
-    } catch {
-      // Without one the lines are read.
-    }
+    // Without one the lines are read.
+    attempt(() => this.#disk.renameSync(sidecarOf(jsonl), sidecarOf(to)))
   }
 
   #writeCheckpoint(more: Pick<Checkpoint, 'rotatingTo'>): void {
@@ -209,7 +208,7 @@ export class Appender {
       derived: this.#derived.toJSON(),
       ...more,
     }
-    this.#disk.replaceFileSync(this.#files.checkpoint, JSON.stringify(checkpoint))
+    replaceFile(this.#disk, this.#files.checkpoint, JSON.stringify(checkpoint))
   }
 
   /**
@@ -253,6 +252,15 @@ export class Appender {
   #cutBack(): void {
     this.#disk.truncateSync(this.#fd, this.#bytes)
     this.#torn = false
+  }
+}
+
+/** Does what nothing hangs on. */
+function attempt(what: () => void): void {
+  try {
+    what()
+  } catch {
+    // All that counts is on the disk itself before this.
   }
 }
 

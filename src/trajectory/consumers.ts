@@ -7,7 +7,7 @@
 import { RolltapeError, errorText } from '../errors.ts'
 import { CONSUMERS_MAX } from '../limits.ts'
 import type { Disk } from '../tape/disk.ts'
-import { realDisk } from '../tape/disk.ts'
+import { realDisk, replaceFile } from '../tape/disk.ts'
 import { isObject } from '../wire/json.ts'
 
 const SCHEMA = 'rolltape.consumers/1'
@@ -21,8 +21,6 @@ export function consumersFile(file: string): string {
 export interface ConsumerPlacesOptions {
   readonly path: string
   readonly recordingId: string
-  /** What is written is on the disk itself before it is answered. */
-  readonly synced: boolean
   /** Places behind this are none: the annotations have been cut. */
   readonly end: number
   readonly disk?: Disk
@@ -89,31 +87,15 @@ export class ConsumerPlaces {
   }
 
   #write(places: ReadonlyMap<string, number>): void {
-    const { path, recordingId, synced } = this.#options
+    const { path, recordingId } = this.#options
     const kept = { schema: SCHEMA, recording: recordingId, places: Object.fromEntries(places) }
     const bytes = Buffer.from(`${JSON.stringify(kept)}\n`)
     try {
-      if (synced) this.#replaceSynced(path, bytes)
-      else this.#disk.replaceFileSync(path, bytes)
+      replaceFile(this.#disk, path, bytes)
     } catch (cause) {
       const message = `cannot write ${path}: ${errorText(cause)}`
       throw new RolltapeError('tape_unavailable', message, { cause })
     }
     this.#places = places
-  }
-
-  /** A power cut leaves either the one or the other. */
-  #replaceSynced(path: string, bytes: Buffer): void {
-    const disk = this.#disk
-    const beside = `${path}.new`
-    const fd = disk.openSync(beside, 'w')
-    try {
-      for (let done = 0; done < bytes.length;)
-        done += disk.writeSync(fd, bytes.subarray(done), null)
-      disk.fdatasyncSync(fd)
-    } finally {
-      disk.closeSync(fd)
-    }
-    disk.renameSync(beside, path)
   }
 }

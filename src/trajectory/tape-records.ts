@@ -5,7 +5,8 @@
 import { RolltapeError } from '../errors.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { KIND } from '../tape/format.ts'
-import { SegmentFile, TapeFolder } from '../tape/reader.ts'
+import { TapeFolder } from '../tape/reader.ts'
+import { SegmentFile } from '../tape/segment-file.ts'
 import { deriveRecord } from './derive.ts'
 import type { StoredRecord } from './jsonl.ts'
 
@@ -55,9 +56,9 @@ export async function* readTapeRecords(
   }
 }
 
-/** The record of one exchange, as its line would be read. Throws `tape_corrupt`. */
-export function deriveAt(tape: TapeFolder, position: TapePosition): StoredRecord {
-  const { line } = deriveRecord(tape.exchange(position))
+/** The record of one exchange, as its line would be read. Throws as {@link TapeFolder.exchange}. */
+export function deriveAt(tape: TapeFolder, position: TapePosition, seq?: number): StoredRecord {
+  const { line } = deriveRecord(tape.exchange(position, seq))
   return JSON.parse(line.toString('utf8')) as StoredRecord
 }
 

@@ -7,8 +7,9 @@ import type { Test } from 'tap'
 import { RolltapeError } from '../../src/errors.ts'
 import type { TapedExchange } from '../../src/tape/exchange.ts'
 import { FRAME_OVERHEAD_BYTES, KIND, formatBegin } from '../../src/tape/format.ts'
-import { SegmentFile, TapeFolder } from '../../src/tape/reader.ts'
-import type { WalkReport } from '../../src/tape/reader.ts'
+import { TapeFolder } from '../../src/tape/reader.ts'
+import { SegmentFile } from '../../src/tape/segment-file.ts'
+import type { WalkReport } from '../../src/tape/segment-file.ts'
 import { makeFolder } from '../support/recorder.ts'
 import {
   BEGIN,

@@ -7,7 +7,7 @@ import { realDisk } from '../../src/tape/disk.ts'
 import type { Disk } from '../../src/tape/disk.ts'
 
 /** How an operation fails; `short` is a write of which the disk takes a part. */
-export type Fault = 'EIO' | 'ENOSPC' | 'short'
+export type Fault = 'EIO' | 'ENOSPC' | 'EMFILE' | 'short'
 
 /** What a write was asked to do. */
 export interface Write {

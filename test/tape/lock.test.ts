@@ -190,11 +190,12 @@ t.test('a process that dies while it takes over keeps nobody out', async (t) => 
 t.test('a full disk leaves no lock behind that would keep everybody out', async (t) => {
   const folder = makeFolder(t)
   const full = Object.assign(new Error('no space'), { code: 'ENOSPC' })
+  const room = [5, 0]
   for (const writeSync of [
     () => {
       throw full
     },
-    () => 5,
+    () => room.shift() ?? 0,
   ]) {
     t.throws(() => takeLock(folder, { ...realDisk, writeSync }))
     t.notOk(existsSync(`${folder}/lock`))

@@ -1,9 +1,13 @@
 // What a restart finds on a tape, however the process before it ended.
 import { readFileSync, writeFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
+import type { Disk } from '../../src/tape/disk.ts'
+import { realDisk } from '../../src/tape/disk.ts'
 import { FRAME_OVERHEAD_BYTES, KIND, formatBegin } from '../../src/tape/format.ts'
-import { SegmentFile, TapeFolder } from '../../src/tape/reader.ts'
+import { TapeFolder } from '../../src/tape/reader.ts'
+import { SegmentFile } from '../../src/tape/segment-file.ts'
 import { inspectTape, nextSegments } from '../../src/tape/recovery.ts'
 import type { Recovery, RecoveryInput } from '../../src/tape/recovery.ts'
 import { makeFolder } from '../support/recorder.ts'
@@ -135,6 +139,26 @@ t.test('segments in which all is settled are not walked; the last of each lane i
     t.strictSame(pendingOf(folder, recovery), open)
     t.equal(recovery.lastSeq, 8)
   }
+})
+
+t.test('segments before the last settled ones are not even opened', async (t) => {
+  const folder = makeFolder(t)
+  await layDown(t, folder, 0, [[1], [2], [3], [4]])
+  await layDown(t, folder, 1, [[5], [6]])
+  const opened = new Set<string>()
+  const disk: Disk = {
+    ...realDisk,
+    openSync: (path, flags) => {
+      opened.add(basename(path))
+      return realDisk.openSync(path, flags)
+    },
+  }
+  const { lastSeq, recordingId } = inspect(folder, { settledSeq: 6, hasRecord: () => true, disk })
+  t.strictSame([lastSeq, recordingId], [6, 'rec'])
+  t.strictSame([...opened].filter((name) => name.endsWith('.tape')).sort(), [
+    '0-000004.tape',
+    '1-000002.tape',
+  ])
 })
 
 t.test(

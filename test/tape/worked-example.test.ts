@@ -2,7 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import { KIND } from '../../src/tape/format.ts'
-import { SegmentFile, readExchange } from '../../src/tape/reader.ts'
+import { readExchange } from '../../src/tape/reader.ts'
+import { SegmentFile } from '../../src/tape/segment-file.ts'
 import { makeFolder } from '../support/recorder.ts'
 
 const NAME = '0-000001.tape'

@@ -11,7 +11,8 @@ import {
   WRITE_BUFFERS_MAX,
 } from '../../src/limits.ts'
 import { KIND, formatBegin, formatEnd } from '../../src/tape/format.ts'
-import { SegmentFile, TapeFolder } from '../../src/tape/reader.ts'
+import { TapeFolder } from '../../src/tape/reader.ts'
+import { SegmentFile } from '../../src/tape/segment-file.ts'
 import { FaultyDisk } from './faulty-disk.ts'
 import {
   BEGIN,
