@@ -34,8 +34,8 @@ export default function play(task: PlayTask): PlayedAnswer | string | Key | unde
   if ('explain' in task) {
     return explainMiss(task.explain, (place) => {
       if ('line' in place) return readLine(place.line)
-      const { position, otherwise } = place
-      return unlessLetGo(() => derivedLine(position), otherwise && (() => readLine(otherwise)))
+      const { position, seq, otherwise } = place
+      return unlessLetGo(() => derivedLine(position, seq), otherwise && (() => readLine(otherwise)))
     })
   }
   const answer = answerOf(task)
@@ -67,9 +67,9 @@ function unlessLetGo<T>(read: () => T, otherwise: (() => T) | undefined): T {
 
 function answerOnTape(
   tape: TapeFolder,
-  { position, form }: Extract<PlayTask, { position: unknown }>,
+  { position, seq, form }: Extract<PlayTask, { position: unknown }>,
 ): PlayedAnswer | string {
-  const exchange = tape.exchange(position)
+  const exchange = tape.exchange(position, seq)
   if (form === undefined) return tapedAnswer(exchange)
   const protocol = protocolOf(exchange.begin.method, exchange.begin.target)
   const isOwn = protocol !== 'openai.chat' && protocol !== 'openai.completions'
@@ -79,9 +79,9 @@ function answerOnTape(
 }
 
 /** The record of an exchange of a tape that has no file of records. */
-function derivedLine(position: TapePosition): string {
+function derivedLine(position: TapePosition, seq: number): string {
   if (tape === undefined) throw new TypeError('a position and no tape')
-  return deriveRecord(tape.exchange(position)).line.toString('utf8')
+  return deriveRecord(tape.exchange(position, seq)).line.toString('utf8')
 }
 
 function readLine({ file: number, offset, length }: LinePosition): string {

@@ -88,7 +88,11 @@ function readTaped(record: StoredRecord, path: string): TapedExchange {
     throw new RolltapeError('not_found', `the record names no tape, so there are no raw bytes`)
   }
   const { segment, end } = record.tape
-  return readExchange(tapeFolderOf(path), { segment, offset: end })
+  const folder = tapeFolderOf(path)
+  const exchange = readExchange(folder, { segment, offset: end })
+  if (record.id === undefined || record.id === exchange.begin.id) return exchange
+  const message = `${folder} is the tape of another recording: ${exchange.begin.id} stands where ${record.id} should`
+  throw new RolltapeError('not_found', message, { hint: 'put its own tape beside the records' })
 }
 
 function describe(record: StoredRecord): string {

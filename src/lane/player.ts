@@ -214,12 +214,12 @@ export class Player {
       }
     }
     return [...near, ...far].map((record) => {
-      const { file, lineOffset, lineBytes, segment, offset } = this.#index.entry(record)
+      const { file, lineOffset, lineBytes, segment, offset, seq } = this.#index.entry(record)
       const name = this.#index.segments[segment]
       const line = { file, offset: lineOffset, length: lineBytes }
       if (name === undefined) return { line }
       const otherwise = lineBytes === 0 ? undefined : line
-      return { position: { segment: name, offset }, otherwise }
+      return { position: { segment: name, offset }, seq, otherwise }
     })
   }
 
@@ -305,13 +305,13 @@ export class Player {
   }
 
   #task(taken: Taken, request: PlayRequest, form: AskedForm | undefined): PlayTask {
-    const { segment, offset, file, lineOffset, lineBytes } = this.#index.entry(taken.record)
+    const { segment, offset, seq, file, lineOffset, lineBytes } = this.#index.entry(taken.record)
     const line = { file, offset: lineOffset, length: lineBytes }
     if (segment < 0) return { line, form: form ?? WHOLE }
     const position = { segment: this.#index.segments[segment] ?? '', offset }
-    if (lineBytes === 0) return { position, form }
+    if (lineBytes === 0) return { position, seq, form }
     const lineForm = this.#formOf(taken, request, false) ?? WHOLE
-    return { position, form, otherwise: { line, form: lineForm } }
+    return { position, seq, form, otherwise: { line, form: lineForm } }
   }
 
   /** Model mismatch is no miss where the order decides. */

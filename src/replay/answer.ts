@@ -57,6 +57,8 @@ export interface LinePosition {
 export type PlayTask =
   | {
       readonly position: TapePosition
+      /** Number of the exchange that must be there. */
+      readonly seq: number
       readonly form?: AskedForm | undefined
       /** What to go by where the tape was let go meanwhile; undefined when there is no such line. */
       readonly otherwise?: { readonly line: LinePosition; readonly form: AskedForm } | undefined

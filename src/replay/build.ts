@@ -18,6 +18,7 @@ import { IndexPool } from './index-pool.ts'
 import type { IndexPart } from './index-join.ts'
 import { KEY_LISTS } from './index-table.ts'
 import type { IndexMemory } from './index-table.ts'
+import { foreignTape } from './own-tape.ts'
 import type { OddLine, Stretch } from './scan-stretch.ts'
 import { fileState } from './sidecar-file.ts'
 import type { FileState } from './sidecar-file.ts'
@@ -84,7 +85,10 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
       hint: 'a device or a pipe may have no end; give a .jsonl of records, or a tape folder',
     })
   }
-  const folder = isTape ? file : folderBeside(file)
+  const files = isTape ? [] : partsUpTo(file)
+  const beside = isTape ? file : folderBeside(file)
+  const foreign = beside === undefined ? undefined : await foreignTape(files, beside)
+  const folder = foreign === undefined ? beside : undefined
   const tape = folder === undefined ? undefined : new TapeFolder(folder)
   const segments = tape?.written() ?? []
   if (isTape && segments.length === 0) {
@@ -92,7 +96,6 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
       hint: 'give a .jsonl of records, or a tape folder such as runs/a.tape',
     })
   }
-  const files = isTape ? [] : partsUpTo(file)
   const states = files.map(fileState)
   const sizes = isTape
     ? segments.map(({ name }) => tape?.sizeOf(name) ?? 0)
@@ -123,7 +126,7 @@ async function readSource(options: BuildOptions): Promise<ReplaySource> {
       files,
       folder: segments.length === 0 ? undefined : folder,
       index,
-      troubles,
+      troubles: foreign === undefined ? troubles : [foreign, ...troubles],
       scannedBytes: sum(scannedBytes),
       comparedBytes: sum(comparedBytes),
     }

@@ -15,7 +15,11 @@ import { readSourceLine } from './source-line.ts'
 /** Where a recorded request stands. */
 export type RequestPlace =
   | { readonly line: LinePosition }
-  | { readonly position: TapePosition; readonly otherwise?: LinePosition | undefined }
+  | {
+      readonly position: TapePosition
+      readonly seq: number
+      readonly otherwise?: LinePosition | undefined
+    }
 
 /** What is to be explained. */
 export interface ExplainTask {

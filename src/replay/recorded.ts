@@ -50,7 +50,7 @@ function readAt(place: RecordedPlace): StoredRecord {
   if (!('file' in place)) {
     const tape = new TapeFolder(place.folder)
     try {
-      return deriveAt(tape, { segment: place.segment, offset: place.offset })
+      return deriveAt(tape, { segment: place.segment, offset: place.offset }, place.seq)
     } finally {
       tape.close()
     }

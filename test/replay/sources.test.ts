@@ -2,6 +2,7 @@
 import {
   appendFileSync,
   copyFileSync,
+  cpSync,
   mkdirSync,
   readFileSync,
   readdirSync,
@@ -11,6 +12,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { RolltapeError } from '../../src/errors.ts'
+import { responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
 import { startInferenceServer } from '../../src/inference/server.ts'
 import { buildReplaySource } from '../../src/replay/build.ts'
 import { IGNORE_NOTHING } from '../../src/replay/canonical.ts'
@@ -125,6 +127,52 @@ t.test('a segment that is gone costs the exact bytes, not the answers', async (t
   t.ok(readdirSync(folder).length > 0)
   const { url } = await startReplay(t, copy)
   t.strictSame((await ask(url, 'one')).body, answers[0]?.body)
+})
+
+t.test('beside the tape of another recording the records alone are gone by', async (t) => {
+  const recorded = async (letter: string) => {
+    const body = JSON.stringify({ choices: [{ message: { content: letter.repeat(40) } }] })
+    const length = `${body.length}`
+    const type = ['Content-Type', 'application/json'] as const
+    const upstream = await startScriptedUpstream((x) => {
+      return x.send(responseHead(200, 'OK', [type, ['Content-Length', length]]), body)
+    })
+    const recorder = await startRecorder(t, upstream.url)
+    await ask(recorder.url, 'one')
+    const records = await recorder.finish()
+    await upstream.close()
+    return { ...recorder, records, body }
+  }
+  const [one, other] = [await recorded('a'), await recorded('b')]
+  t.strictSame(one.records[0]!.tape, other.records[0]!.tape, 'both stand at the same place')
+  const copy = join(makeFolder(t), 'c.jsonl')
+  const beside = copy.replace('.jsonl', '.tape')
+  copyFileSync(one.file, copy)
+  cpSync(other.folder, beside, { recursive: true })
+  const { troubles, folder } = await build(copy)
+  const ids = [one, other].map(({ records }) => records[0]!.id.replace(/-1$/, ''))
+  t.strictSame(troubles, [
+    `${beside} is the tape of recording ${ids[1]}, and the records are of ${ids[0]}: answers are made of the records alone`,
+  ])
+  t.equal(folder, undefined)
+  const { url } = await startReplay(t, copy)
+  t.match((await ask(url, 'one')).body.toString(), /"content":"a{40}"/)
+  t.match(await rolltape(['show', '1', copy, '--raw', 'response']), {
+    code: 1,
+    stderr: /is the tape of another recording/,
+  })
+  t.match(await rolltape(['show', '1', copy]), { stdout: /timeline {2}not available: .* another/ })
+})
+
+t.test('another exchange at a record’s place on the tape is no answer', async (t) => {
+  const { file, records } = await record(t)
+  const [first, second] = records.map((one) => ({ ...one, tape: records[0]!.tape }))
+  writeFileSync(file, `${JSON.stringify(first)}\n${JSON.stringify(second)}\n`)
+  const { url } = await startReplay(t, file)
+  t.equal((await ask(url, 'one')).status, 200)
+  const wrong = await ask(url, 'two', { stream: true })
+  t.not(wrong.status, 200)
+  t.match(wrong.body.toString(), /no sound frame of exchange 2/)
 })
 
 t.test('R22: an exchange that a crash left open is partial, in its place', async (t) => {

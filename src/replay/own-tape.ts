@@ -1,0 +1,52 @@
+/**
+ * Whether the tape beside a file of records is theirs. Replay reads answers by their place, so beside
+ * another recording's tape it would give that one's.
+ */
+import { TapeFolder } from '../tape/reader.ts'
+import { readRecordLines } from '../trajectory/jsonl.ts'
+
+/**
+ * Why the tape in a folder is not that of these files; undefined when it is, or nothing tells: lines
+ * of other recorders have no tape, and what is no record is told when all are read.
+ */
+export async function foreignTape(
+  files: readonly string[],
+  folder: string,
+): Promise<string | undefined> {
+  const tape = recordingIn(folder)
+  const records = tape === undefined ? undefined : await recordingOf(files)
+  if (records === undefined || records === tape) return undefined
+  return `${folder} is the tape of recording ${tape}, and the records are of ${records}: answers are made of the records alone`
+}
+
+/** The recording whose segments are in a folder, by the first whose header can be read. */
+function recordingIn(folder: string): string | undefined {
+  const tape = new TapeFolder(folder)
+  try {
+    for (const { name } of tape.written().toSorted((a, b) => +a.isSealed - +b.isSealed)) {
+      try {
+        return tape.segment(name).header.recordingId
+      } catch {
+        // Whoever needs it is told.
+      }
+    }
+    return undefined
+  } finally {
+    tape.close()
+  }
+}
+
+/** The recording whose first record that names a tape is in these files: the start of its id. */
+async function recordingOf(files: readonly string[]): Promise<string | undefined> {
+  for (const file of files) {
+    try {
+      for await (const { record } of readRecordLines(file)) {
+        if (record.tape === undefined) break
+        return record.id?.replace(/-\d+$/, '')
+      }
+    } catch {
+      // Torn or malformed: so is told when all lines are read.
+    }
+  }
+  return undefined
+}
