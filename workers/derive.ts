@@ -19,10 +19,12 @@ export interface DeriveWorkerData {
   readonly appender: number
   /** Whether requests go into the records. */
   readonly requests: RecordRequests
+  /** Whether traffic goes before what it does. */
+  readonly makesWay: boolean
 }
 
-const { folder, appender, requests } = workerData as DeriveWorkerData
-makeWay()
+const { folder, appender, requests, makesWay } = workerData as DeriveWorkerData
+if (makesWay) makeWay()
 const tape = new TapeFolder(folder)
 const link = await AppenderLink.open(appender)
 

@@ -5,18 +5,16 @@
  * segments are walked from the first dropped end on: the tape is the queue. A task that fails is
  * tried again exchange by exchange, so that one that breaks its worker does not take others along.
  */
-import { EventEmitter } from 'node:events'
-import { Piscina } from 'piscina'
 import { RolltapeError, errorText } from '../errors.ts'
-import { APPEND_RETRY_MS, DERIVE_BATCH_ENOUGH, DERIVE_TIMEOUT_MS, HINTS_MAX } from '../limits.ts'
+import { APPEND_RETRY_MS, DERIVE_BATCH_ENOUGH, HINTS_MAX } from '../limits.ts'
 import type { TapePosition } from '../tape/exchange.ts'
-import type { RecordRequests } from '../trajectory/derive.ts'
 import type { DeriveResult, DeriveTask } from '../trajectory/derive-task.ts'
 import type { Verified } from '../replay/verdict.ts'
+import { DerivePool } from './derive-pool.ts'
+import type { DerivePoolOptions } from './derive-pool.ts'
 import { batchOf, earlier, numberOf, order } from './ends.ts'
 import { HeldEnds } from './held-ends.ts'
 import type { HeldEnd } from './held-ends.ts'
-import { workerUrl } from '../workers.ts'
 import type { LaneLog } from './context.ts'
 
 /** How often lines that the file does not take are offered once more where this is the end. */
@@ -25,23 +23,19 @@ const LAST_TRIES = 2
 /** How long a batch may wait for more exchanges to end. */
 const BATCH_MS_MAX = 20
 
+/** How long somebody waits for records before they are made in a hurry. */
+const HURRY_MS = 250
+
 /** Ends that one walk looks for; below the bound on hints, which they become. */
 const WALK_ENDS_MAX = HINTS_MAX / 4
 
-/** Where a queue's workers find their tape and their appender. */
-export interface DeriveQueueOptions {
-  readonly folder: string
-  readonly appender: number
-  readonly workers: number
-  /** Whether requests go into the records; `full` unless given. */
-  readonly requests?: RecordRequests
+/** What a queue is made with. */
+export interface DeriveQueueOptions extends DerivePoolOptions {
   readonly log: LaneLog
   /** Told the number of hints that were dropped. */
   readonly onDropped: (hints: number) => void
   /** Told how answers compared with recorded ones, if any did. */
   readonly onVerified?: (counts: Verified) => void
-  /** After how long a task's worker is taken for hung; {@link DERIVE_TIMEOUT_MS} unless given. */
-  readonly timeoutMs?: number
 }
 
 /** Somebody who waits for the records of what had ended when they asked. */
@@ -63,7 +57,7 @@ export class DeriveQueue {
   trouble: string | null = null
   #closed = false
   readonly #options: DeriveQueueOptions
-  readonly #pool: Piscina<DeriveTask, DeriveResult>
+  readonly #pool: DerivePool
   #hints: TapePosition[] = []
   #voids: number[] = []
   /** The earliest end that was dropped and that no walk has looked for yet. */
@@ -71,6 +65,8 @@ export class DeriveQueue {
   /** Bytes the tape had when that end came. */
   #walkBytes = 0
   #running = 0
+  #isHurried = false
+  #hurryTimer: NodeJS.Timeout | undefined
   #timer: NodeJS.Timeout | undefined
   readonly #idle: (() => void)[] = []
   /** Ends without a record yet, the dropped ones apart; with the tape's bytes when they came. */
@@ -83,24 +79,17 @@ export class DeriveQueue {
 
   constructor(options: DeriveQueueOptions) {
     this.#options = options
-    this.#pool = new Piscina({
-      filename: workerUrl('derive').href,
-      minThreads: options.workers,
-      maxThreads: options.workers,
-      maxQueue: options.workers * 2,
-      idleTimeout: 60_000,
-      recordTiming: false,
-      workerData: {
-        folder: options.folder,
-        appender: options.appender,
-        requests: options.requests ?? 'full',
-      },
-    })
+    this.#pool = new DerivePool(options)
   }
 
   /** Exchanges that wait here. */
   get waiting(): number {
     return this.#hints.length + this.#voids.length
+  }
+
+  /** True while somebody has waited for records for a moment. */
+  get isHurried(): boolean {
+    return this.#isHurried
   }
 
   /** True when the next hint would be dropped. */
@@ -158,6 +147,7 @@ export class DeriveQueue {
   drained(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#idle.push(resolve)
+    this.#await()
     this.#next(true)
     return promise
   }
@@ -171,6 +161,7 @@ export class DeriveQueue {
     const walks = this.#walkFrom !== undefined || this.#walking !== undefined
     const walkTo = walks ? this.#lastEnd : undefined
     this.#barriers.add({ left: new Set(this.#pending.keys()), walkTo, resolve, reject })
+    this.#await()
     this.#next(true)
     return promise
   }
@@ -180,7 +171,8 @@ export class DeriveQueue {
     this.#closed = true
     clearTimeout(this.#timer)
     this.#break('rolltape stops')
-    await this.#pool.destroy()
+    clearTimeout(this.#hurryTimer)
+    await this.#pool.close()
   }
 
   /**
@@ -207,6 +199,19 @@ export class DeriveQueue {
       this.#barriers.delete(barrier)
       barrier.resolve()
     }
+    if (this.#idle.length === 0 && this.#barriers.size === 0) this.#calm()
+  }
+
+  /** Somebody waits from now on. */
+  #await(): void {
+    this.#hurryTimer ??= setTimeout(() => (this.#isHurried = true), HURRY_MS)
+  }
+
+  /** Nobody waits any more. */
+  #calm(): void {
+    clearTimeout(this.#hurryTimer)
+    this.#hurryTimer = undefined
+    this.#isHurried = false
   }
 
   /** Ends up to here are still looked for on the tape. */
@@ -365,16 +370,8 @@ export class DeriveQueue {
     if (result.refused !== undefined) await this.#refused(task, result.refused)
   }
 
-  async #attempt(task: DeriveTask): Promise<DeriveResult> {
-    // A timer of its own: those of `AbortSignal.timeout` stay, with their tasks, until they are due.
-    const signal = new EventEmitter()
-    const timeoutMs = this.#options.timeoutMs ?? DERIVE_TIMEOUT_MS
-    const timer = setTimeout(() => signal.emit('abort'), timeoutMs)
-    try {
-      return await this.#pool.run(task, { signal })
-    } finally {
-      clearTimeout(timer)
-    }
+  #attempt(task: DeriveTask): Promise<DeriveResult> {
+    return this.#pool.run(task, this.#isHurried)
   }
 
   #count(task: DeriveTask, result: DeriveResult): void {

@@ -1,0 +1,73 @@
+/**
+ * The threads that make records for a lane. They make way for traffic, which takes what they do ten
+ * times as long where cores are short; so while somebody waits for records, and has for a moment,
+ * there are others that do not. A thread cannot be given back what it gave away.
+ */
+import { EventEmitter } from 'node:events'
+import { Piscina } from 'piscina'
+import { DERIVE_TIMEOUT_MS } from '../limits.ts'
+import type { DeriveResult, DeriveTask } from '../trajectory/derive-task.ts'
+import type { RecordRequests } from '../trajectory/derive.ts'
+import { workerUrl } from '../workers.ts'
+
+/** Where derive workers find their tape and their appender. */
+export interface DerivePoolOptions {
+  readonly folder: string
+  readonly appender: number
+  readonly workers: number
+  /** Whether requests go into the records; `full` unless given. */
+  readonly requests?: RecordRequests
+  /** After how long a task's worker is taken for hung; {@link DERIVE_TIMEOUT_MS} unless given. */
+  readonly timeoutMs?: number
+}
+
+const IDLE_MS = 60_000
+/** Threads that do not make way are gone soon after they are not needed. */
+const HURRIED_IDLE_MS = 2_000
+
+/** As many threads as a queue has workers, and as many again while it is in a hurry. */
+export class DerivePool {
+  readonly #options: DerivePoolOptions
+  readonly #steady: Piscina<DeriveTask, DeriveResult>
+  #hurried: Piscina<DeriveTask, DeriveResult> | undefined
+
+  constructor(options: DerivePoolOptions) {
+    this.#options = options
+    this.#steady = this.#makePool(false)
+  }
+
+  /**
+   * Runs a task; `isHurried`: in a thread that makes way for nobody.
+   * @throws what the task does, or when it takes too long: then its thread is ended before.
+   */
+  async run(task: DeriveTask, isHurried: boolean): Promise<DeriveResult> {
+    const pool = isHurried ? (this.#hurried ??= this.#makePool(true)) : this.#steady
+    // A timer of its own: those of `AbortSignal.timeout` stay, with their tasks, until they are due.
+    const signal = new EventEmitter()
+    const timeoutMs = this.#options.timeoutMs ?? DERIVE_TIMEOUT_MS
+    const timer = setTimeout(() => signal.emit('abort'), timeoutMs)
+    try {
+      return await pool.run(task, { signal })
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Ends the threads; what they are at is abandoned. */
+  async close(): Promise<void> {
+    await Promise.all([this.#steady.destroy(), this.#hurried?.destroy()])
+  }
+
+  #makePool(isHurried: boolean): Piscina<DeriveTask, DeriveResult> {
+    const { folder, appender, workers, requests = 'full' } = this.#options
+    return new Piscina({
+      filename: workerUrl('derive').href,
+      minThreads: isHurried ? 0 : workers,
+      maxThreads: workers,
+      maxQueue: workers * 2,
+      idleTimeout: isHurried ? HURRIED_IDLE_MS : IDLE_MS,
+      recordTiming: false,
+      workerData: { folder, appender, requests, makesWay: !isHurried },
+    })
+  }
+}
