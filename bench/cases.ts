@@ -18,6 +18,11 @@ export interface Case {
   /** The arm that the others are compared with. */
   readonly base: string
   readonly load: (seconds: number) => Load
+  /**
+   * What comes before it is measured, so that everybody's code is compiled; the load itself where it
+   * does that. A few long streams would not: they begin fifty requests a second.
+   */
+  readonly warmUp?: (seconds: number) => Load
 }
 
 /** Operations that a load did since it began to count. */
@@ -26,6 +31,8 @@ export function operations({ unit }: Case, result: LoadResult): number {
 }
 
 const CHAT = '/v1/chat/completions'
+/** Short streams, as fast as they go. */
+const WARM = `${CHAT}?bytes=300&events=8&interval_us=0`
 const [passthrough, record] = ROLLTAPE
 if (passthrough === undefined || record === undefined) throw new TypeError('no arms of rolltape')
 /** What every case has; `--quick` has no others. */
@@ -62,6 +69,7 @@ function stream(streams: number, perSecond: number, more: Partial<Case> = {}): C
     arms: OWN,
     base: 'nginx',
     load: (seconds) => ({ connections: streams, seconds, requestBytes: 1024, target }),
+    warmUp: (seconds) => ({ connections: 64, seconds, requestBytes: 1024, target: WARM }),
     ...more,
   }
 }

@@ -4,17 +4,14 @@
  */
 import { parseArgs } from 'node:util'
 import { QUICK_ARMS, CASES } from './cases.ts'
-import type { Case } from './cases.ts'
 import { benchCancel } from './cancel.ts'
 import { benchHeadOfLine } from './head-of-line.ts'
 import { micro } from './micro.ts'
 import { compile, startMock } from './native.ts'
 import { benchReplayStart } from './replay-start.ts'
-import { formatTable, summarize } from './report.ts'
-import type { Sample } from './report.ts'
 import { measureCase } from './rounds.ts'
 import type { Rounds } from './rounds.ts'
-import { MOCK_PORT, MOCK_PORTS, writeResults } from './results.ts'
+import { MOCK_PORT, MOCK_PORTS, Results } from './results.ts'
 import { setUp } from './set-up.ts'
 import { soak } from './soak.ts'
 
@@ -34,7 +31,8 @@ npm run bench -- --set-up               installs what the peers need, says what 
 cases:     ${NAMES.join(', ')}
 arms:      ${ARMS.join(', ')}
 
-All cases write bench/results/<date>.json, a table in Markdown and a plot per case beside it.
+Each case that ends is kept in bench/results/<date>.json, with a table in Markdown and a plot beside
+it; measured again on that day it takes its own place. With --arm nothing is kept.
 `
 
 const { values, positionals } = parseArgs({
@@ -77,29 +75,15 @@ async function bench(): Promise<void> {
     seconds: Number(values.seconds ?? (quick ? 1.5 : 4)),
     arms: values.arm ?? (quick ? QUICK_ARMS : undefined),
   }
-  const samples: Sample[] = []
-  const tables: string[] = []
+  const results = new Results(quick, values.arm === undefined)
   const mock = await startMock(MOCK_PORT, MOCK_PORTS)
   try {
-    for (const one of cases) {
-      samples.push(...(await measureCase(one, how)))
-      tables.push(told(one, samples))
-    }
+    for (const one of cases) results.add(one, await measureCase(one, how))
   } finally {
     mock.kill()
   }
   for (const [name, run] of Object.entries(OTHERS)) {
     const isWanted = positionals.length > 0 ? positionals.includes(name) : !quick
-    if (!isWanted) continue
-    const table = await run(how.rounds, quick)
-    process.stdout.write(`${table}\n`)
-    tables.push(table)
+    if (isWanted) results.addTable(name, await run(how.rounds, quick))
   }
-  writeResults({ samples, tables, cases, quick, isWhole: positionals.length === 0 })
-}
-
-function told(one: Case, samples: readonly Sample[]): string {
-  const table = formatTable(one, summarize(samples, one.name))
-  process.stdout.write(`${table}\n`)
-  return table
 }

@@ -23,6 +23,9 @@ export async function measureCase(one: Case, how: Rounds): Promise<Sample[]> {
     for (let round = -1; round < how.rounds; round++) {
       for (const [name, arm] of shuffled([...running])) {
         say(`${one.name} ${round + 1}/${how.rounds} ${name}`)
+        if (round < 0 && one.warmUp !== undefined) {
+          await measure({ ...one, load: one.warmUp }, name, arm, WARM_UP_SECONDS)
+        }
         const sample = await measure(one, name, arm, round < 0 ? WARM_UP_SECONDS : how.seconds)
         const { failed, events_bad: bad } = sample.result
         if (isOurs(name) && failed + bad > 0) {
