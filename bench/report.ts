@@ -66,9 +66,9 @@ export function summarize(samples: readonly Sample[], name: string): Summary[] {
   })
 }
 
-/** Median, least and most of some numbers. */
+/** Median, least and most of some numbers; one that is none (nothing came) is left out. */
 export function spread(numbers: readonly number[]): Spread {
-  const sorted = [...numbers].sort((a, b) => a - b)
+  const sorted = numbers.filter(Number.isFinite).sort((a, b) => a - b)
   return {
     median: sorted[sorted.length >> 1] ?? 0,
     min: sorted[0] ?? 0,
