@@ -44,22 +44,26 @@ export function plotStreams(samples: readonly Sample[]): string {
   const points = names
     .filter((name) => /^sse-\d+$/.test(name))
     .map((name) => ({ streams: Number(name.slice(4)), summaries: summarize(samples, name) }))
+    // What one stream costs is what waking up costs.
+    .filter(({ streams }) => streams > 1)
     .sort((a, b) => a.streams - b.streams)
   const arms = ['nginx', 'rolltape passthrough', 'rolltape record']
   const of = (arm: string, summaries: readonly Summary[]): number =>
     summaries.find((summary) => summary.arm === arm)?.laneUs.median ?? 0
   const top = Math.max(1, ...points.flatMap((at) => arms.map((arm) => of(arm, at.summaries))))
   const height = 320
-  const x = (streams: number): number => LEFT - 120 + (Math.log10(streams) / 3.7) * (WIDTH - 280)
+  const x = (streams: number): number =>
+    LEFT - 120 + (Math.log10(streams / 64) / 1.9) * (WIDTH - 280)
   const y = (us: number): number => height - 50 - (us / top) * (height - 120)
+  const labels: Label[] = []
   const lines = arms.map((arm, i) => {
     const colour = [BASE, '#ea9a6b', OURS][i] ?? OTHERS
     const at = points.map(({ streams, summaries }) => [x(streams), y(of(arm, summaries))] as const)
     const path = at.map(([px, py], k) => `${k === 0 ? 'M' : 'L'}${px.toFixed(1)},${py.toFixed(1)}`)
     const dots = at.map(([px, py]) => `<circle cx="${px}" cy="${py}" r="3" fill="${colour}"/>`)
     const [endX, endY] = at.at(-1) ?? [0, 0]
-    const label = text(endX + 8, endY + 4, arm, 'start', colour)
-    return `<path d="${path.join('')}" fill="none" stroke="${colour}"/>${dots.join('')}${label}`
+    labels.push({ x: endX + 8, y: endY + 4, words: arm, colour })
+    return `<path d="${path.join('')}" fill="none" stroke="${colour}"/>${dots.join('')}`
   })
   const axis = points.map(({ streams }) =>
     text(x(streams), height - 26, String(streams), 'middle', '#64748b'),
@@ -73,7 +77,77 @@ export function plotStreams(samples: readonly Sample[]): string {
     ...axis,
     ...steps,
     ...lines,
+    ...apart(labels),
   ])
+}
+
+/** Throughput against latency: each arm with one request at a time, and with 64. */
+export function plotFrontier(samples: readonly Sample[]): string {
+  const [alone, many] = ['one-by-one', 'unary-1k'].map((name) => summarize(samples, name))
+  const lines = (many ?? [])
+    .filter(({ arm }) => arm !== 'direct' && !/^rolltape record./.test(arm))
+    .flatMap((at64) => {
+      const at1 = alone?.find(({ arm }) => arm === at64.arm)
+      return at1 === undefined ? [] : [{ arm: at64.arm, points: [at1, at64] }]
+    })
+  const height = 420
+  const rates = lines.flatMap(({ points }) => points.map((at) => at.perSecond.median))
+  const times = lines.flatMap(({ points }) => points.map((at) => at.p50Us.median))
+  const across = decades(rates, LEFT - 130, WIDTH - RIGHT - 40)
+  const up = decades(times, height - 50, 70)
+  const labels: Label[] = []
+  const drawn = lines.map(({ arm, points }) => {
+    const colour = arm.startsWith('rolltape') ? OURS : arm === 'nginx' ? BASE : OTHERS
+    const at = points.map((one) => [across.at(one.perSecond.median), up.at(one.p50Us.median)])
+    const path = at.map(
+      ([x = 0, y = 0], i) => `${i === 0 ? 'M' : 'L'}${x.toFixed(1)},${y.toFixed(1)}`,
+    )
+    const dots = at.map(([x = 0, y = 0]) => `<circle cx="${x}" cy="${y}" r="3" fill="${colour}"/>`)
+    const [endX = 0, endY = 0] = at.at(-1) ?? []
+    labels.push({ x: endX + 7, y: endY + 4, words: arm, colour })
+    return `<path d="${path.join('')}" fill="none" stroke="${colour}"/>${dots.join('')}`
+  })
+  const ticks = [
+    ...across.ticks.map((rate) =>
+      text(across.at(rate), height - 26, `${rate.toLocaleString('en')}/s`, 'middle', '#64748b'),
+    ),
+    ...up.ticks.map((us) => text(52, up.at(us) + 4, `${us / 1000} ms`, 'end', '#64748b')),
+  ]
+  return svg(height, [
+    text(12, 22, 'Throughput against latency, unary 1 KB', 'start', '#0f172a', 15),
+    text(12, 40, 'median latency with one request at a time, and with 64', 'start', '#64748b'),
+    ...ticks,
+    ...drawn,
+    ...apart(labels),
+  ])
+}
+
+/** A name beside the end of a line. */
+interface Label {
+  readonly x: number
+  readonly y: number
+  readonly words: string
+  readonly colour: string
+}
+
+/** Labels as text, from the top down, none over another. */
+function apart(labels: readonly Label[]): string[] {
+  let lowest = -Infinity
+  return labels
+    .toSorted((a, b) => a.y - b.y)
+    .map(({ x, y, words, colour }) => {
+      lowest = Math.max(y, lowest + 13)
+      return text(x, lowest, words, 'start', colour, 11)
+    })
+}
+
+/** A logarithmic axis of whole decades around these values, from one place to another. */
+function decades(values: readonly number[], from: number, to: number) {
+  const low = Math.floor(Math.log10(Math.min(...values)))
+  const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...values))))
+  const at = (value: number): number =>
+    from + ((Math.log10(value) - low) / (high - low)) * (to - from)
+  return { at, ticks: Array.from({ length: high - low + 1 }, (_, i) => 10 ** (low + i)) }
 }
 
 interface Scale {

@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import type { Case } from './cases.ts'
-import { plotCase, plotStreams } from './plot.ts'
+import { plotCase, plotFrontier, plotStreams } from './plot.ts'
 import { formatTable, summarize } from './report.ts'
 import type { Sample } from './report.ts'
 
@@ -76,6 +76,7 @@ export class Results {
     keep(`${one.name}.svg`, plotCase(one, summaries))
     const all = Object.values(this.#cases).flatMap(({ samples }) => samples)
     if (one.name.startsWith('sse-')) keep('streams.svg', plotStreams(all))
+    if (one.name === 'one-by-one') keep('frontier.svg', plotFrontier(all))
   }
 
   /** Anything else was measured; its table says all. */
