@@ -120,7 +120,11 @@ export function replaceFile(disk: Disk, path: string, content: Buffer | string):
     }
     disk.renameSync(beside, path)
   } catch (error) {
-    disk.removeSync(beside)
+    try {
+      disk.removeSync(beside)
+    } catch {
+      // What went wrong first is told.
+    }
     throw error
   }
   disk.syncFolderSync(dirname(path))
