@@ -242,7 +242,7 @@ export class DeriveQueue {
   #start(task: DeriveTask): void {
     this.#running++
     void this.#run(task).then(async (result) => {
-      if (task.walk !== undefined) this.#walked(result?.walked)
+      if (task.walk !== undefined && result?.refused === undefined) this.#walked(result?.walked)
       if (result?.refused !== undefined) await this.#refused(task, result.refused)
       this.#running--
       this.#next(false)
@@ -260,12 +260,18 @@ export class DeriveQueue {
       await new Promise((resolve) => setTimeout(resolve, APPEND_RETRY_MS).unref())
       this.#voids.push(...task.voids)
       for (const end of task.ends) this.hint(end)
+      if (task.walk === undefined) return
+      this.#walking = undefined
+      this.#walkFrom = earlier(task.walk.from, this.#walkFrom)
       return
     }
     for (let tries = 0; tries < LAST_TRIES; tries++) {
       const result = await this.#attempt(task).catch(() => undefined)
-      if (result !== undefined && result.refused === undefined) return this.#count(task, result)
+      if (result === undefined || result.refused !== undefined) continue
+      if (task.walk !== undefined) this.#walked(result.walked)
+      return this.#count(task, result)
     }
+    if (task.walk !== undefined) this.#walked(undefined)
     this.lost += task.ends.length
     this.#settle(task.ends)
     log.error({ reason, ...task }, 'records are not written; the next start makes them')

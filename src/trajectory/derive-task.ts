@@ -51,6 +51,9 @@ export interface DeriveResult {
   readonly walked?: { readonly ends: readonly TapePosition[]; readonly next: TapePosition }
 }
 
+/** Descriptors, of the process and of the system, and memory. */
+const SHORTAGES: ReadonlySet<unknown> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'])
+
 /** Does one task. Resolves once the lines are in the file. */
 export async function runDeriveTask(
   tape: TapeFolder,
@@ -59,8 +62,13 @@ export async function runDeriveTask(
   requests: RecordRequests = 'full',
 ): Promise<DeriveResult> {
   if (task.walk !== undefined) {
-    const walked = findEnds(tape, task.walk.from, task.walk.endsMax)
-    return { derived: 0, unreadable: [], walked }
+    try {
+      const walked = findEnds(tape, task.walk.from, task.walk.endsMax)
+      return { derived: 0, unreadable: [], walked }
+    } catch (error) {
+      if (!isShortage(error)) throw error
+      return { derived: 0, unreadable: [], refused: errorText(error) }
+    }
   }
   const unreadable: { position: TapePosition; reason: string }[] = []
   const lines: Buffer[] = []
@@ -83,6 +91,7 @@ export async function runDeriveTask(
       whole.push(record.whole ?? record.line)
       seqs.push(exchange.begin.seq)
     } catch (error) {
+      if (isShortage(error)) return { derived: 0, unreadable: [], refused: errorText(error) }
       unreadable.push({ position, reason: errorText(error) })
     }
   }
@@ -97,6 +106,11 @@ export async function runDeriveTask(
   }
   const verified = verifications.length === 0 ? undefined : tallied(verifications)
   return { derived: seqs.length, unreadable, ...(verified && { verified }) }
+}
+
+/** What the process is short of now it may have in a moment: the exchange is whole on the tape. */
+function isShortage(error: unknown): boolean {
+  return SHORTAGES.has((error as { code?: unknown }).code)
 }
 
 function countOf({ session, turn, outcome, usage, ...times }: RecordSummary): SessionCount {

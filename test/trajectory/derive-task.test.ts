@@ -5,6 +5,8 @@ import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import type { Test } from 'tap'
 import { CHECKPOINT_MS } from '../../src/limits.ts'
+import { realDisk } from '../../src/tape/disk.ts'
+import type { Disk } from '../../src/tape/disk.ts'
 import { TapeFolder } from '../../src/tape/reader.ts'
 import { AppenderLink } from '../../src/trajectory/appender-link.ts'
 import { runDeriveTask } from '../../src/trajectory/derive-task.ts'
@@ -52,6 +54,28 @@ async function setUp(t: Test, count: number) {
   }
   return { tape, link, ends, folder, appender, seqs }
 }
+
+t.test('what descriptors are missing for is refused, and done once there are some', async (t) => {
+  const { folder, link, ends, seqs } = await setUp(t, 3)
+  let isShort = true
+  const disk: Disk = {
+    ...realDisk,
+    openSync: (path, flags) => {
+      if (isShort) throw Object.assign(new Error('too many open files'), { code: 'EMFILE' })
+      return realDisk.openSync(path, flags)
+    },
+  }
+  const tape = new TapeFolder(folder, disk)
+  t.teardown(() => tape.close())
+  const walk = { from: { segment: '0-000001.tape', offset: 0 }, endsMax: 9 }
+  const refused = { derived: 0, unreadable: [], refused: 'EMFILE: too many open files' }
+  t.strictSame(await runDeriveTask(tape, link, { ends, voids: [] }), refused)
+  t.strictSame(await runDeriveTask(tape, link, { ends: [], voids: [], walk }), refused)
+  t.strictSame(seqs(), [])
+  isShort = false
+  t.match(await runDeriveTask(tape, link, { ends, voids: [] }), { derived: 3, unreadable: [] })
+  t.strictSame(seqs(), [1, 2, 3])
+})
 
 t.test('a link waits for an appender that is just starting', async (t) => {
   const appender = startAppender(t, makeFolder(t))
