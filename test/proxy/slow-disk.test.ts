@@ -7,11 +7,11 @@ import { recordsOf } from '../support/recorder.ts'
 
 const CHAT = '/v1/chat/completions'
 
+/** Its answers come in one write: a head that came by itself would go on by itself. */
 async function upstreamOf(t: Parameters<typeof startLane>[0], bytes: number) {
-  const body = Buffer.alloc(bytes, 'b')
-  const upstream = await startScriptedUpstream((x) =>
-    x.send(responseHead(200, 'OK', [['Content-Length', `${bytes}`]]), body),
-  )
+  const head = responseHead(200, 'OK', [['Content-Length', `${bytes}`]])
+  const answer = Buffer.concat([head, Buffer.alloc(bytes, 'b')])
+  const upstream = await startScriptedUpstream((x) => x.send(answer))
   t.teardown(() => upstream.close())
   return upstream
 }
@@ -19,7 +19,8 @@ async function upstreamOf(t: Parameters<typeof startLane>[0], bytes: number) {
 t.test('a write that hangs counts as failing: new exchanges get 503 at once', async (t) => {
   const upstream = await upstreamOf(t, 5)
   const held = new HeldDisk()
-  const lane = await startLane(t, upstream.url, held, { commitTimeout: '150ms' })
+  // Longer than a thread stands still now and then: once the disk works no write may take so long.
+  const lane = await startLane(t, upstream.url, held, { commitTimeout: '3s' })
   held.hold()
   const client = await RawClient.open(lane.url)
   client.send(post(CHAT, '{}'))

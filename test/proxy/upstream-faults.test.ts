@@ -218,8 +218,8 @@ t.test('M39: whatever an upstream does, the client is told and one record says s
     const next = await rawRequest(recorder.url, post(CHAT, '{}'))
     t.strictSame([next.status, next.body.toString()], [200, OK], `after ${fault.name}`)
   }
-  const open = upstream.connections.filter(({ socket }) => !socket.destroyed)
-  t.ok(open.length <= 1, `${open.length} sockets are left, at most the one to be used again`)
+  // At most the one to be used again is left, once this side has seen the others go.
+  while (upstream.open > 1) await new Promise((resolve) => setImmediate(resolve))
   const records = await recorder.finish()
   t.equal(records.length, FAULTS.length * 2, 'one record each')
   for (const [i, { name, seen, code }] of FAULTS.entries()) {
@@ -302,7 +302,8 @@ t.test(
       return x.body.includes('amid') ? x.send(STREAM, chunkOf(EVENT)) : undefined
     })
     t.teardown(() => upstream.close())
-    const options = { ttfbTimeout: '80ms', stallTimeout: '80ms' }
+    // Longer than a thread stands still now and then: what is answered must have its answer.
+    const options = { ttfbTimeout: '2s', stallTimeout: '2s' }
     const recorder = await startRecorder(t, upstream.url, options)
     await rawRequest(recorder.url, post(CHAT, '{"on an":"idle socket"}'))
     const reused = await rawRequest(recorder.url, post(CHAT, '{}'))

@@ -17,6 +17,9 @@ import { makeFolder } from './recorder.ts'
 
 type Write = Parameters<Disk['writev']>
 
+/** Longer than what runs at a test's end may take anywhere; only what never ends is cut. */
+const DRAIN_MS = 20_000
+
 /** A disk whose writes wait until they are let go. */
 export class HeldDisk {
   readonly disk: Disk
@@ -132,7 +135,7 @@ export async function startLane(
   })
   let finished: Promise<void> | undefined
   const finish = async (): Promise<void> => {
-    await lane.drain(1_000)
+    await lane.drain(DRAIN_MS)
     appender.postMessage({ type: 'close' })
     await once(appender, 'exit')
   }
