@@ -3,7 +3,6 @@
 // taken for settled; and only the current recording was made up for.
 import { join } from 'node:path'
 import { BroadcastChannel } from 'node:worker_threads'
-import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
 import type { Test } from 'tap'
 import { chunkOf, responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
@@ -14,8 +13,6 @@ import { makeFolder, recordsOf } from '../support/recorder.ts'
 import { CHAT, bodyOf } from '../support/replayer.ts'
 
 const ENTRY = new URL('../support/mortal-lane.ts', import.meta.url)
-const SILENT = { debug: () => undefined, warn: () => undefined, error: () => undefined }
-
 async function setUp(t: Test, lanes: number) {
   const gate = Promise.withResolvers<void>()
   const upstream = await startScriptedUpstream(async (x) => {
@@ -30,12 +27,23 @@ async function setUp(t: Test, lanes: number) {
   const config = resolveOptions({
     options: { port: 0, proxyBaseUrl: upstream.url, recordingFile: file, lanes },
   })
-  const supervisor = new Supervisor(config, SILENT, { entry: ENTRY })
+  let deaths = 0
+  const quiet = (): void => undefined
+  const error = (_: object, text: string): void => {
+    if (text.startsWith('a lane died and is replaced')) deaths++
+  }
+  const log = { debug: quiet, warn: quiet, error }
+  const supervisor = new Supervisor(config, log, { entry: ENTRY })
   await supervisor.start()
   t.teardown(() => supervisor.close())
   const channel = new BroadcastChannel('mortal-lane')
   t.teardown(() => channel.close())
-  const die = (lane: number): void => channel.postMessage(`exit ${lane}`)
+  /** Resolves once the lane is known to be dead. */
+  const die = async (lane: number): Promise<void> => {
+    const before = deaths
+    channel.postMessage(`exit ${lane}`)
+    while (deaths === before) await new Promise((resolve) => setImmediate(resolve))
+  }
   return { supervisor, file, die, gate, url: `http://127.0.0.1:${supervisor.port}` }
 }
 
@@ -51,14 +59,12 @@ t.test('one lane dies in the pause before the successor of another', async (t) =
   }
   // Two short lives: from now on a successor is paused for.
   for (let i = 0; i < 2; i++) {
-    die(1)
-    await setTimeout(50)
+    await die(1)
     await supervisor.ask(1, 'state', null)
   }
   await burst(30)
-  die(1)
-  await setTimeout(150)
-  die(0)
+  await die(1)
+  await die(0)
   await supervisor.ask(0, 'state', null)
   await supervisor.ask(1, 'state', null)
   const { trouble } = await supervisor.close()
@@ -74,7 +80,7 @@ t.test('a lane dies while it still writes to a recording that was left', async (
   client.send(post(CHAT, bodyOf('open')))
   await client.until((bytes) => bytes.includes('part'))
   await supervisor.switch({ recordingFile: join(makeFolder(t), 'b.jsonl') })
-  die(0)
+  await die(0)
   await client.closed
   await supervisor.ask(0, 'state', null)
   t.equal((await supervisor.close()).trouble, null)
@@ -98,7 +104,7 @@ t.test('what was left is taken up again once nothing writes to it', async (t) =>
   gate.resolve()
   t.ok((await client.answer()).whole)
   client.close()
-  await supervisor.switch({ recordingFile: file })
+  await switchBack(supervisor, file)
   await rawRequest(url, post(CHAT, bodyOf('x')))
   const closing = supervisor.close()
   await t.rejects(supervisor.rotate(), { code: 'draining' })
@@ -111,3 +117,14 @@ t.test('what was left is taken up again once nothing writes to it', async (t) =>
     ],
   )
 })
+
+/** Tries again where what was left is not settled yet. */
+async function switchBack(supervisor: Supervisor, recordingFile: string): Promise<void> {
+  for (;;) {
+    try {
+      return void (await supervisor.switch({ recordingFile }))
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'recording_locked') throw error
+    }
+  }
+}
