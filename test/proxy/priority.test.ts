@@ -5,14 +5,23 @@ import { startInferenceServer } from '../../src/inference/server.ts'
 import { rawRequest, post } from '../support/raw-client.ts'
 import { startRecorder } from '../support/recorder.ts'
 
-/** Niceness of this process's threads, by name. */
+/** Niceness of this process's threads, by name; one that ends meanwhile is left out. */
 function niceness(): [name: string, nice: number][] {
-  return readdirSync('/proc/self/task').map((task) => {
-    const stat = readFileSync(`/proc/self/task/${task}/stat`, 'utf8')
+  return readdirSync('/proc/self/task').flatMap((task) => {
+    const stat = statOf(task)
+    if (stat === undefined) return []
     const name = stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'))
     // Field 19 of stat; the first two are cut off.
-    return [name, Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16])]
+    return [[name, Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16])]]
   })
+}
+
+function statOf(task: string): string | undefined {
+  try {
+    return readFileSync(`/proc/self/task/${task}/stat`, 'utf8')
+  } catch {
+    return undefined
+  }
 }
 
 t.test(

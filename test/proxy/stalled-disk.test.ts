@@ -62,7 +62,8 @@ t.test(`a disk that stalls ${STALL_S} s slows answers down and loses nothing`, a
   t.equal(lane.inFlight, CLIENTS, 'none has ended, none was cut')
   held.release()
   while (lane.inFlight > 0) await fetch(`${url}/health`)
-  t.ok(got > all, 'each client has all of its answer')
+  // The last of it is with the kernel; each client gets all of its answer.
+  while (got <= all) await fetch(`${url}/health`)
   for (const client of clients) client.close()
   await finish()
   const records = await recordsOf(file)
@@ -105,7 +106,7 @@ t.test('requests are read no faster than a disk that is behind takes them', asyn
     client.send(post(CHAT, 'small'))
     return client.answer()
   })
-  const { body } = await upstream.exchange(exchanges)
+  const body = await (await upstream.exchange(exchanges)).whole
   t.equal(body.toString(), 'small', 'a small one passes those that wait')
   held.release()
   t.equal((await small).status, 200)

