@@ -1,13 +1,13 @@
 // Records are made where traffic leaves room; where somebody waits for them, they are not kept waiting
 // by it.
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import type { Test } from 'tap'
 import { DerivePool } from '../../src/lane/derive-pool.ts'
 import { DeriveQueue } from '../../src/lane/derive-queue.ts'
 import { DERIVE_BATCH_MAX } from '../../src/limits.ts'
+import { kernelThreads } from '../support/threads.ts'
 import { appendExchange, close, makeWriter } from '../tape/tapes.ts'
 
 /** An appender that tells which port each batch came by, and answers those of the first when told. */
@@ -51,15 +51,9 @@ async function setUp(t: Test, exchanges: number) {
   return { folder, appender, ends, ports }
 }
 
-/** The niceness of each thread of this process, by its number (proc_pid_stat(5), field 19). */
-function threads(): Map<string, number> {
-  return new Map(
-    readdirSync('/proc/self/task').map((id) => {
-      const stat = readFileSync(`/proc/self/task/${id}/stat`, 'utf8')
-      return [id, Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16])]
-    }),
-  )
-}
+/** The niceness of each thread of this process, by its number. */
+const threads = (): Map<string, number> =>
+  new Map(kernelThreads().map(({ id, nice }) => [id, nice]))
 
 t.test('threads make way for traffic; those of a hurry do not', async (t) => {
   const { folder, appender, ends } = await setUp(t, 2)
