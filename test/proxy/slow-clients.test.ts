@@ -9,7 +9,7 @@ import { startRecorder } from '../support/recorder.ts'
 const CHAT = '/v1/chat/completions'
 const OK = responseHead(200, 'OK', [['Content-Length', '2']])
 /** Longer than a thread stands still now and then: who is not late must never be taken for it. */
-const LATE = { clientHeaderTimeout: '2s', clientBodyTimeout: '2s' }
+const LATE = { clientHeaderTimeout: '1500ms', clientBodyTimeout: '1500ms' }
 
 async function setUp(t: Parameters<typeof startRecorder>[0], options: RolltapeOptions = LATE) {
   const upstream = await startScriptedUpstream((x) => x.send(OK, '{}'))
@@ -70,7 +70,7 @@ t.test('a body that stops coming gets 408, and its upstream is let go', async (t
     const { status, body } = await client.answer()
     const { error } = JSON.parse(body.toString())
     t.strictSame([status, error.code], [408, 'request_stalled'], name)
-    t.match(error.message, /client_body_timeout \(2000 ms\)/)
+    t.match(error.message, /client_body_timeout \(1500 ms\)/)
     client.close()
   })
   await served(t, url, Promise.all(all))
@@ -93,9 +93,9 @@ t.test('a body that comes bit by bit has the time it needs', async (t) => {
   for (const letter of body) {
     client.send(letter)
     // As many pauses as come to several deadlines; each is well within one.
-    await new Promise((resolve) => setTimeout(resolve, 200))
+    await new Promise((resolve) => setTimeout(resolve, 150))
   }
-  t.ok(performance.now() - startMs > 2_000)
+  t.ok(performance.now() - startMs > 1_500)
   t.equal((await client.answer()).status, 200)
   t.equal(upstream.exchanges[0]?.body.toString(), body)
   client.close()
@@ -105,7 +105,7 @@ t.test('an upstream that takes its time is not its client’s silence', async (t
   const upstream = await startScriptedUpstream(
     async (x) => {
       x.connection.socket.pause()
-      await new Promise((resolve) => setTimeout(resolve, 4_500))
+      await new Promise((resolve) => setTimeout(resolve, 3_500))
       x.connection.socket.resume()
       await x.whole
       await x.send(OK, '{}')

@@ -156,7 +156,7 @@ t.test('a long body that is held goes on to the last byte', async (t) => {
 
 t.test('who is held may leave, or run out of time', async (t) => {
   // Longer than a thread stands still now and then: who leaves leaves, and who goes is answered.
-  const setting = await setUp(t, { requestTimeout: '3s' })
+  const setting = await setUp(t, { requestTimeout: '2s' })
   const { supervisor, ask, url, file } = setting
   await supervisor.pause({ policy: 'hold' }, false)
   const client = await RawClient.open(url)
