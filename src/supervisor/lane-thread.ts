@@ -107,8 +107,13 @@ export class LaneThread {
     worker.once('exit', (code) => {
       const reason = failed ?? `it ended with code ${code}`
       reject(new RolltapeError('internal_error', `the lane did not start: ${reason}`))
-      if (thread !== undefined) thread.#questions.onEnd(reason)
-      if (thread !== undefined && !thread.#draining) onDeath(reason)
+      const end = (): void => {
+        thread?.#questions.onEnd(reason)
+        if (thread?.#draining === false) onDeath(reason)
+      }
+      // It may have become ready in this very turn: whoever waits for that goes first.
+      if (thread === undefined) setImmediate(end)
+      else end()
     })
     let thread: LaneThread | undefined
     try {

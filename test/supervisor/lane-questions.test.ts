@@ -7,9 +7,19 @@ import { LaneThread } from '../../src/supervisor/lane-thread.ts'
 import { makeCounters } from '../../src/supervisor/shared.ts'
 
 const ENTRY = new URL('../support/mortal-lane.ts', import.meta.url)
+/** Says that it serves, and is gone. */
+const STILLBORN = new URL(`data:text/javascript,
+  import { parentPort } from 'node:worker_threads';
+  parentPort.postMessage({ type: 'ready', port: 1 });
+  process.exit(7);
+`)
 const SILENT = { debug: () => undefined, warn: () => undefined, error: () => undefined }
 
-async function startLane(t: Test, onDeath: (reason: string) => void): Promise<LaneThread> {
+async function startLane(
+  t: Test,
+  onDeath: (reason: string) => void,
+  entry = ENTRY,
+): Promise<LaneThread> {
   const config = resolveOptions({ options: { port: 0, proxyBaseUrl: 'http://127.0.0.1:9' } })
   const data = {
     lane: 0,
@@ -29,7 +39,7 @@ async function startLane(t: Test, onDeath: (reason: string) => void): Promise<La
     port: 0,
     reusePort: false,
   }
-  const lane = await LaneThread.start(data, SILENT, onDeath, undefined, ENTRY)
+  const lane = await LaneThread.start(data, SILENT, onDeath, undefined, entry)
   t.teardown(() => lane.terminate())
   return lane
 }
@@ -75,4 +85,14 @@ t.test('a lane that exits by itself settles them too', async (t) => {
   tell('exit')
   t.match(await died.promise, 'code 7')
   await t.rejects(lane.ask('state', null), { code: 'lane_lost', message: /code 7/ })
+})
+
+// The word that it serves and the news of its end came in one turn of the loop, and the end was lost.
+t.test('a lane that dies right after its start is told of as dead', async (t) => {
+  for (let i = 0; i < 20; i++) {
+    const died = Promise.withResolvers<string>()
+    const lane = await startLane(t, died.resolve, STILLBORN)
+    t.match(await died.promise, 'code 7')
+    await t.rejects(lane.ask('state', null), { code: 'lane_lost', message: /code 7/ })
+  }
 })
