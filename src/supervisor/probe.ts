@@ -2,7 +2,7 @@
  * How a supervisor's parts are now: asks lanes and appender, and puts together what they tell. One
  * that does not answer is waited for half a second, no longer.
  */
-import { setTimeout } from 'node:timers/promises'
+import { setImmediate, setTimeout } from 'node:timers/promises'
 import type {
   CapacityStatus,
   LaneStatus,
@@ -130,7 +130,9 @@ function sum(one: UpstreamStatus, other: UpstreamStatus): UpstreamStatus {
 /** The answer, or undefined when it does not come in time or whoever was asked is gone. */
 async function inTime<T>(answer: Promise<T>): Promise<T | undefined> {
   const over = new AbortController()
-  const late = setTimeout(STATE_WAIT_MS_MAX, undefined, { signal: over.signal }).catch(
+  // Where it is this thread that stood still, the answer is there and only has to be taken.
+  const late = setTimeout(STATE_WAIT_MS_MAX, undefined, { signal: over.signal }).then(
+    () => setImmediate(undefined),
     () => undefined,
   )
   try {
