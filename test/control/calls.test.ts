@@ -3,7 +3,15 @@ import { join } from 'node:path'
 import t from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
 import { OPTION_KEYS, names } from '../../src/options/definitions.ts'
-import { ask, bufCurl, refusal, SERVICE, startControlled, testWithBuf } from '../support/control.ts'
+import {
+  ask,
+  askUntil,
+  bufCurl,
+  refusal,
+  SERVICE,
+  startControlled,
+  testWithBuf,
+} from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf, startRecorder } from '../support/recorder.ts'
 
@@ -27,10 +35,14 @@ testWithBuf('reflection names the services, health says that it serves', async (
 
 testWithBuf('GetStatus tells of lanes, recording and counters while recording', async (t) => {
   const recordingFile = join(makeFolder(t), 'a.jsonl')
-  const { address, url } = await startControlled(t, { proxyBaseUrl: upstream.url, recordingFile })
+  const options = { proxyBaseUrl: upstream.url, recordingFile, lanes: 1 }
+  const { address, url } = await startControlled(t, options)
   for (let i = 0; i < 3; i++) await rawRequest(url, post(CHAT, BODY))
   await ask(address, 'FlushRecording')
-  const status = await ask(address, 'GetStatus')
+  const status = await askUntil(address, 'GetStatus', ({ lanes, recording }) => {
+    const [lane] = lanes as { responsive?: boolean }[]
+    return lane?.responsive === true && 'records' in (recording as object)
+  })
   t.match(status, {
     version: /^\d+\.\d+\.\d+/,
     startTime: /^20\d\d-/,
@@ -148,9 +160,10 @@ testWithBuf('ListUpstreams pages, counts tries, and has the last failure', async
   })
   await rawRequest(url, post(CHAT, BODY))
   await rawRequest(url, post(CHAT, BODY.replace('demo', 'gone')))
-  const { upstreams } = (await ask(address, 'ListUpstreams')) as {
-    upstreams: { baseUrl: string }[]
-  }
+  type Listed = { upstreams: { baseUrl: string; requests?: string }[] }
+  const { upstreams } = (await askUntil(address, 'ListUpstreams', (answer) =>
+    (answer as Listed).upstreams.every(({ requests }) => requests !== undefined),
+  )) as Listed
   t.equal(upstreams.length, 2)
   t.match(
     upstreams.find(({ baseUrl }) => baseUrl === dead),

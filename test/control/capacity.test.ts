@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { responseHead, startScriptedUpstream } from '../../src/inference/raw.ts'
-import { ask, startControlled, testWithBuf } from '../support/control.ts'
+import { ask, askUntil, startControlled, testWithBuf } from '../support/control.ts'
 import { post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder } from '../support/recorder.ts'
 
@@ -18,13 +18,13 @@ testWithBuf('L24: the status tells of places, a reload lets those who wait go', 
     writeFileSync(configFile, `proxy_base_url: ${upstream.url}\nmax_in_flight: ${most}\n`)
   }
   configure(2)
-  const { address, url } = await startControlled(t, { configFile })
+  const { address, url } = await startControlled(t, { configFile, lanes: 1 })
   const asked = Array.from({ length: 5 }, () => rawRequest(url, post('/v1/x', '{}')))
   await upstream.exchange(1)
-  let status = await ask(address, 'GetStatus')
-  while ((status['capacity'] as { queued?: string }).queued !== '3') {
-    status = await ask(address, 'GetStatus')
-  }
+  const status = await askUntil(address, 'GetStatus', ({ capacity, lanes }) => {
+    const waiting = [capacity, ...(lanes as object[])] as { queued?: string }[]
+    return waiting.every(({ queued }) => queued === '3')
+  })
   t.match(status, {
     capacity: {
       inFlight: '2',

@@ -15,7 +15,7 @@ SERVICE = "/rolltape.control.v1.ControlService/"
 def call(channel, path, request=b"", metadata=None):
     method = channel.unary_unary(path, lambda message: message, lambda message: message)
     try:
-        return len(method(request, timeout=10, metadata=metadata)) > 0
+        return len(method(request, timeout=120, metadata=metadata)) > 0
     except grpc.RpcError as error:
         return f"{error.code().name}: {error.details()}"
 

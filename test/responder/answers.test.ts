@@ -68,6 +68,7 @@ const ask = { model: 'policy', messages: [{ role: 'user' as const, content: 'Hi'
 t.test('R39: the SDK is answered by a responder, whole, and the record has it all', async (t) => {
   const { openai, responder, finish } = await setUp(t)
   await responder.hello()
+  const askedAt = Date.now() / 1e3
   const asking = openai.chat.completions.create(ask)
   const given = await responder.given()
   t.match(given, {
@@ -86,7 +87,10 @@ t.test('R39: the SDK is answered by a responder, whole, and the record has it al
     Object.keys(given.headers).filter((name) => secret.includes(name)),
     [],
   )
-  t.ok(Math.abs(given.deadline - Date.now() / 1e3 - 600) < 5, 'request_timeout is its deadline')
+  const [from, to] = [askedAt, Date.now() / 1e3].map((at) => at + 600)
+  // Clocks that are set differ by a little.
+  const isWithin = given.deadline > from! - 1 && given.deadline < to! + 1
+  t.ok(isWithin, 'request_timeout is its deadline')
   responder.answer(given.id, JSON.stringify(COMPLETION), 200, { 'x-policy': 'step-3' })
   const { data, response } = await asking.withResponse()
   t.equal(data.choices[0]?.message.content, 'Hello there')
@@ -125,7 +129,10 @@ t.test('R39: the SDK gets a stream chunk by chunk, as the responder sends it', a
   await responder.next('accepted')
   t.equal(text, 'Hello there')
   const client = new ControlClient(t, address)
-  const upstream = messageOf(await client.call('ListUpstreams'), 1)!
+  const listed = async () => messageOf(await client.call('ListUpstreams'), 1)!
+  let upstream = await listed()
+  // A lane that does not say in time how it is counts as silent.
+  while (numberOf(upstream, 3) === 0) upstream = await listed()
   t.strictSame([textOf(upstream, 1), numberOf(upstream, 3)], ['responder:', 1], 'it is listed')
   const [record] = await finish()
   t.match(record, {
@@ -150,6 +157,7 @@ t.test('R40: a second answer is refused, the client has the first', async (t) =>
   for (let i = 0; i < 5; i++)
     t.match(await responder.next('rejected'), { reason: /over|ended|gets one/ })
   t.equal((await asking).choices[0]?.message.content, 'Hello there')
+  await responder.next('accepted')
   t.equal((await finish()).length, 1)
   t.equal(responder.all.filter(({ kind }) => kind === 'accepted').length, 1)
 })

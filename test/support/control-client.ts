@@ -39,8 +39,8 @@ export class ControlClient {
     t.teardown(() => this.close())
   }
 
-  /** Calls a method; rejects with grpc-js's error. */
-  call(method: string, request: Sent = {}, deadlineMs = 10_000): Promise<Fields> {
+  /** Calls a method; rejects with grpc-js's error. A deadline of its own only where that is tested. */
+  call(method: string, request: Sent = {}, deadlineMs = 120_000): Promise<Fields> {
     const { promise, resolve, reject } = Promise.withResolvers<Fields>()
     const options = { deadline: Date.now() + deadlineMs }
     this.#raw(method).unary(request, this.#metadata, options, (error, answer) => {

@@ -101,6 +101,18 @@ export async function ask(
   return message
 }
 
+/** Asks until the answer is as wanted: a part that does not say in time how it is counts as silent. */
+export async function askUntil(
+  address: string,
+  method: string,
+  isSo: (answer: Record<string, unknown>) => boolean,
+): Promise<Record<string, unknown>> {
+  for (;;) {
+    const answer = await ask(address, method)
+    if (isSo(answer)) return answer
+  }
+}
+
 /** A refusal as buf tells it: the status in its own words, and the message. */
 export async function refusal(
   address: string,
