@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { BroadcastChannel } from 'node:worker_threads'
 import t from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
-import { ControlClient, messageOf, numberOf, read, textOf } from '../support/control-client.ts'
+import { ControlClient, numberOf, read, textOf } from '../support/control-client.ts'
 import type { Fields } from '../support/control-client.ts'
 import { RawClient, post, rawRequest } from '../support/raw-client.ts'
 import { makeFolder, recordsOf } from '../support/recorder.ts'
@@ -31,28 +31,35 @@ t.test(
     const { url, address, supervisor } = await startSteered(t, options, { entry: ENTRY })
     const client = new ControlClient(t, address)
     for (let i = 0; i < 10; i++) await rawRequest(url, post(CHAT, bodyOf('before')))
-    t.strictSame(responsive(await client.call('GetStatus')), [true, true])
+    // One that does not say in time how it is counts as silent, and may be only slow.
+    const bothRespond = async (): Promise<void> => {
+      while (responsive(await client.call('GetStatus')).join() !== 'true,true') continue
+    }
+    await bothRespond()
 
     const channel = new BroadcastChannel('mortal-lane')
     t.teardown(() => channel.close())
+    const hangs = new Promise((resolve) => (channel.onmessage = resolve))
     channel.postMessage('hang 1')
+    await hangs
     while (responsive(await client.call('GetStatus'))[1] === true) continue
-    const waitMs = 60_000
     writeFileSync(configFile, 'ttfb_timeout: 40s\n')
+    const recordsNow = async (): Promise<number> => (await recordsOf(recordingFile)).length
     const [flushed, switched, stamped, reloaded] = await Promise.all([
-      client.call('FlushRecording', {}, waitMs),
-      client.call('SetMode', { 1: 1 }, waitMs),
-      client.call('SetPolicyVersion', { 1: 'step-2' }, waitMs),
-      client.call('ReloadConfig', {}, waitMs),
+      client.call('FlushRecording').then(recordsNow),
+      client.call('SetMode', { 1: 1 }),
+      client.call('SetPolicyVersion', { 1: 'step-2' }),
+      client.call('ReloadConfig'),
     ])
-    t.equal(numberOf(messageOf(flushed, 1), 6), 10, 'what had ended before has its record')
+    t.equal(flushed, 10, 'what had ended before has its record')
     t.strictSame(
       [1, 2, 3].map((field) => numberOf(switched, field)),
       [2, 1, 2],
     )
     t.ok(stamped.has(1))
     t.equal(textOf(reloaded, 1), 'ttfb_timeout')
-    t.strictSame(responsive(await client.call('GetStatus')), [true, true], 'a successor serves')
+    await bothRespond()
+    t.pass('a successor serves')
     // The kernel hashes connections over both lanes; none records any more.
     const asks = Array.from({ length: CONNECTIONS }, async () => {
       const connection = await RawClient.open(url)

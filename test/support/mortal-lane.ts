@@ -1,6 +1,6 @@
 /**
- * A lane that dies when it is told to over a BroadcastChannel: by an exit, or by falling silent.
- * `exit 1` is for lane 1 alone.
+ * A lane that dies when it is told to over a BroadcastChannel: by an exit, or by falling silent,
+ * which it says there before. `exit 1` is for lane 1 alone.
  */
 import { BroadcastChannel, workerData } from 'node:worker_threads'
 
@@ -13,6 +13,8 @@ channel.onmessage = (event: unknown) => {
   const [how, whose] = data.split(' ')
   if (whose !== undefined && Number(whose) !== lane) return
   if (how === 'exit') process.exit(7)
+  if (how !== 'hang') return
+  channel.postMessage('hangs')
   const forever = new Int32Array(new SharedArrayBuffer(4))
   Atomics.wait(forever, 0, 0, 60_000)
 }
