@@ -7,6 +7,7 @@ import { startRecorder } from '../support/recorder.ts'
 import { CHAT, bodyOf, startReplay } from '../support/replayer.ts'
 
 const PACE_MS = 40
+const TRIES = 50
 const BODY = bodyOf('a stream', { stream: true })
 
 /** A recorded stream of some twenty chunks, and a replay of it that sessions may change. */
@@ -41,14 +42,14 @@ async function timed(url: string, headers: string[]) {
 t.test('pace and shape are those of the session', async (t) => {
   const sessionOverride = { slow: { pace: 'original' }, short: { shape: 'single' } } as const
   const { url, recorded } = await setUp(t, { sessionOverride })
-  // A busy machine only ever adds to what is measured: the shortest of some tries counts.
-  const tookMs: number[] = []
-  for (let i = 0; i < 5; i++) {
+  // A busy machine only ever adds to what is measured: one try that is at once is enough.
+  let leastMs = Infinity
+  for (let i = 0; i < TRIES && leastMs >= pacedMs(recorded.events) / 2; i++) {
     const plain = await timed(url, ['x-session-id: any'])
     t.strictSame(plain.body, recorded.body)
-    tookMs.push(plain.tookMs)
+    leastMs = Math.min(leastMs, plain.tookMs)
   }
-  t.ok(Math.min(...tookMs) < pacedMs(recorded.events) / 2, 'instant for all others')
+  t.ok(leastMs < pacedMs(recorded.events) / 2, 'instant for all others')
   const slow = await timed(url, ['x-session-id: slow'])
   t.strictSame(slow.body, recorded.body)
   t.ok(slow.tookMs >= pacedMs(recorded.events), 'as recorded for this one')
