@@ -1,6 +1,7 @@
 /**
  * `kill -9` at random moments under load, again and again on one recording: what a client saw end is
- * on the tape and has exactly one record, whatever else was running. LONG=1 for 200 times each.
+ * on the tape and has exactly one record, whatever else was running. Every other life goes on until
+ * something has ended, however slow the machine is. LONG=1 for 200 times each.
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -62,6 +63,7 @@ async function runOnce(life: number, file: string, durability: string): Promise<
   const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string]
   const url = /http:\S+/.exec(line)?.[0] ?? ''
   const seen: Seen[] = []
+  const ended = Promise.withResolvers<void>()
   let isOver = false
   const rollout = async (client: number): Promise<void> => {
     for (let n = 0; !isOver; n++) {
@@ -77,12 +79,14 @@ async function runOnce(life: number, file: string, durability: string): Promise<
       connection.close()
       if (answer === undefined) seen.push({ session, ended: false, body: Buffer.alloc(0) })
       else {
-        const ended = stream ? answer.body.includes('data: [DONE]\n\n') : answer.whole
-        seen.push({ session, ended, body: answer.body })
+        const isWhole = stream ? answer.body.includes('data: [DONE]\n\n') : answer.whole
+        seen.push({ session, ended: isWhole, body: answer.body })
+        if (isWhole) ended.resolve()
       }
     }
   }
   const rollouts = Promise.all(Array.from({ length: CLIENTS }, (_, client) => rollout(client)))
+  if (life % 2 === 0) await ended.promise
   await delay(KILL_MS.min + random() * (KILL_MS.max - KILL_MS.min))
   child.kill('SIGKILL')
   isOver = true

@@ -15,6 +15,7 @@ import { makeFolder, startRecorder } from '../support/recorder.ts'
 
 const isLong = process.env['LONG'] === '1'
 const ROUNDS = isLong ? 50 : 1
+const STALLED = 5
 /** Far longer than any round takes: a drain that was waited for would show. */
 const DRAIN_S = 600
 t.setTimeout(isLong ? 900_000 : 120_000)
@@ -41,6 +42,15 @@ function ask(url: URL, session: string, scenario: object): Promise<Response> {
     method: 'POST',
     body: JSON.stringify({ model: 'demo', stream: true, messages, scenario }),
   })
+}
+
+/** Resolves once so many exchanges that run are on the tape. */
+async function areOpen(file: string, count: number): Promise<void> {
+  for (;;) {
+    const { stdout } = await rolltape(['verify', file, '--json'])
+    const { open } = JSON.parse(stdout) as { open: number[] }
+    if (open.length >= count) return
+  }
 }
 
 /** Resolves once no connection is taken any more: the drain has begun. */
@@ -75,12 +85,15 @@ for (const [signal, exitCode] of [
             cut.push(session)
           }
         }
-        const stalled = Array.from({ length: 5 }, async (_, i) => {
+        const stalls = Array.from({ length: STALLED }, async (_, i) => {
           const session = `${round}-stalled-${i}`
           const response = await ask(url, session, { stall_after: 2 })
           cut.push(session)
-          return response.text().catch(() => undefined)
+          return response
         })
+        const stalled = (await Promise.all(stalls)).map((one) => one.text().catch(() => undefined))
+        // Nobody waits for what stands before an answer to be written: it may take a moment more.
+        await areOpen(file, STALLED)
         const paced = Array.from({ length: 20 }, (_, i) =>
           run(`${round}-${i}`, { words: 5 * i, pace_ms: i % 4 }),
         )
