@@ -3,7 +3,7 @@
  * recording over a rotation with sealed segments and others let go, frozen sessions, the control
  * socket, what --detach leaves, the sidecar of a replay, what export and derive write.
  */
-import { chmodSync, readdirSync, statSync } from 'node:fs'
+import { chmodSync, readdirSync, statSync, watch } from 'node:fs'
 import { basename, join, relative } from 'node:path'
 import t from 'tap'
 import { startInferenceServer } from '../../src/inference/server.ts'
@@ -45,15 +45,24 @@ for (const umask of ['000', '022']) {
     const recorder = await startRecorder(t, upstream.url, {
       recordingFile: at('deep/runs/a.jsonl'),
       control: `unix:${at('c.sock')}`,
+      lanes: 1,
       segmentBytes: '64KiB',
       tapeRetain: '8KiB',
     })
     const seen = new Set<string>()
-    const check = (what: string): void => {
+    const opened = new Set<string>()
+    const note = (): void => {
       const { open, names } = look(folder)
       for (const name of names) seen.add(name)
-      t.strictSame(open, [], what)
+      for (const path of open) opened.add(path)
     }
+    const check = (what: string): void => {
+      note()
+      t.strictSame([...opened], [], what)
+    }
+    // A segment that is sealed may be let go before the next check.
+    const watcher = watch(recorder.folder, note)
+    t.teardown(() => watcher.close())
     await talk(recorder.url, 8)
     check('as it has begun')
     await run('ctl', 'rotate')
@@ -65,6 +74,7 @@ for (const umask of ['000', '022']) {
     )
     check('while it runs')
     await recorder.finish()
+    watcher.close()
 
     await run('export', recorder.file, '--format', 'openai-chat', '--out', at('e.jsonl'))
     await run('derive', recorder.folder, '--out', at('d.jsonl'))
