@@ -16,7 +16,7 @@ import { startInferenceServer } from '../../src/inference/server.ts'
 import { makeFolder, recordsOf } from '../support/recorder.ts'
 
 /** npm has to fetch what the package depends on. */
-t.setTimeout(180_000)
+t.setTimeout(290_000)
 
 const SOURCES = [
   'src',

@@ -110,6 +110,7 @@ t.test(
         duration_ms: end!.atUs / 1e3,
         chunks: chunks.length,
         max_gap_ms: Math.max(
+          0,
           ...chunks.slice(1).map(({ atUs }, i) => (atUs - chunks[i]!.atUs) / 1e3),
         ),
       })
