@@ -1,11 +1,10 @@
 /** `rolltape run` with a responder as its model: when the command ends, its sessions end. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { watch } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { makeFolder } from '../support/recorder.ts'
+import { untilFolder } from '../support/segments.ts'
 import { TestResponder } from '../support/responder.ts'
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname
@@ -24,7 +23,7 @@ t.test('R42: the end of the command ends its sessions, whoever still waits', asy
     stdio: ['pipe', 'ignore', 'inherit'],
   })
   t.teardown(() => child.kill('SIGKILL'))
-  for await (const _ of watch(folder)) if (existsSync(socket)) break
+  await untilFolder(folder, (names) => names.includes('c.sock'))
   const responder = await new TestResponder(t, control).hello()
   const { id, session } = await responder.given()
   const exited = once(child, 'exit')

@@ -1,7 +1,6 @@
 /** How upstreams that are responders are given, and who may serve them. */
 import { once } from 'node:events'
 import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
@@ -42,16 +41,22 @@ t.test('R39: base URLs of responders, and what is none', async (t) => {
 })
 
 t.test('the socket is in a folder of its owner alone, which goes with rolltape', async (t) => {
-  const ours = () => readdirSync(tmpdir()).filter((name) => name.startsWith('rolltape-'))
-  const before = ours()
-  const { rolltape } = await startControlled(t, { proxyBaseUrl: 'responder:' })
-  const made = ours().filter((name) => {
-    return !before.includes(name) && existsSync(join(tmpdir(), name, 'r.sock'))
+  // Of its own, as others that run meanwhile make and remove theirs in the common one.
+  const { TMPDIR: before } = process.env
+  t.teardown(() => {
+    if (before === undefined) delete process.env['TMPDIR']
+    else process.env['TMPDIR'] = before
   })
-  t.ok(made.length >= 1)
-  for (const name of made) t.equal(statSync(join(tmpdir(), name)).mode & 0o777, 0o700)
+  const own = makeFolder(t)
+  process.env['TMPDIR'] = own
+  const { rolltape } = await startControlled(t, { proxyBaseUrl: 'responder:' })
+  const [name = '', ...more] = readdirSync(own)
+  t.strictSame(more, [])
+  t.match(name, /^rolltape-/)
+  t.ok(existsSync(join(own, name, 'r.sock')))
+  t.equal(statSync(join(own, name)).mode & 0o777, 0o700)
   await rolltape.close()
-  t.ok(made.some((name) => !existsSync(join(tmpdir(), name))))
+  t.strictSame(readdirSync(own), [])
 })
 
 t.test('a token holds for responders too', async (t) => {
@@ -93,7 +98,7 @@ t.test('where a unix socket has no room for a connection, it is tried again', as
   const worker = new Worker(script, { eval: true, workerData: path })
   t.teardown(() => worker.terminate())
   await once(worker, 'message')
-  const pool = new Pool('http://a', { connect: unixConnector(path, 5_000) })
+  const pool = new Pool('http://a', { connect: unixConnector(path, 60_000) })
   t.teardown(() => pool.destroy())
   const asks = Array.from({ length: 20 }, () => pool.request({ path: '/', method: 'GET' }))
   const answers = await Promise.all(asks.map(async (ask) => (await ask).body.text()))

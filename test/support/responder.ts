@@ -202,14 +202,19 @@ export class TestResponder {
   }
 }
 
-/** Resolves once so many requests wait in the queue `default`. */
-export async function untilWaiting(t: Test, address: string, count: number): Promise<void> {
+/** Resolves once so many requests wait in a queue, `default` unless it is named. */
+export async function untilWaiting(
+  t: Test,
+  address: string,
+  count: number,
+  queue = '',
+): Promise<void> {
   for (;;) {
     const responder = new TestResponder(t, address)
-    responder.greet('', 0)
+    responder.greet(queue, 0)
     const { waiting } = await responder.next('welcome')
     responder.call.end()
-    if (waiting >= count) return
+    if (waiting === count) return
   }
 }
 
