@@ -184,10 +184,11 @@ t.test('an appender that does not answer is told after its time', async (t) => {
   const code = "process.on('workerMessage', ({ port }) => port.ref()); setInterval(() => 0, 1000)"
   const silent = new Worker(code, { eval: true })
   t.teardown(() => silent.terminate())
-  const link = await AppenderLink.open(silent.threadId, 400)
+  // Both for its start, which may take a while on a busy machine, and for its answer, which never comes.
+  const link = await AppenderLink.open(silent.threadId, 4_000)
   t.teardown(() => link.close())
   const batch = { seqs: [1], bytes: own('{}'), lengths: [2], voids: [] }
-  await t.rejects(link.append(batch), { message: 'the appender did not answer within 400 ms' })
+  await t.rejects(link.append(batch), { message: 'the appender did not answer within 4000 ms' })
 })
 
 t.test(`the appender's thread writes a checkpoint every ${CHECKPOINT_MS} ms`, async (t) => {
