@@ -15,7 +15,7 @@ import { makeFolder, startRecorder } from '../support/recorder.ts'
 
 const isLong = process.env['LONG'] === '1'
 const ROUNDS = isLong ? 50 : 1
-const STALLED = 5
+const [STALLED, PACED] = [5, 20]
 /** Far longer than any round takes: a drain that was waited for would show. */
 const DRAIN_S = 600
 t.setTimeout(isLong ? 900_000 : 120_000)
@@ -44,12 +44,14 @@ function ask(url: URL, session: string, scenario: object): Promise<Response> {
   })
 }
 
-/** Resolves once so many exchanges that run are on the tape. */
-async function areOpen(file: string, count: number): Promise<void> {
-  for (;;) {
+/**
+ * Resolves once so many exchanges have begun on the tape. Nobody waits for what stands before an
+ * answer to be written: it may take a moment more.
+ */
+async function haveBegun(file: string, count: number): Promise<void> {
+  for (let begun = 0; begun < count;) {
     const { stdout } = await rolltape(['verify', file, '--json'])
-    const { open } = JSON.parse(stdout) as { open: number[] }
-    if (open.length >= count) return
+    begun = (JSON.parse(stdout) as { exchanges: number }).exchanges
   }
 }
 
@@ -92,12 +94,12 @@ for (const [signal, exitCode] of [
           return response
         })
         const stalled = (await Promise.all(stalls)).map((one) => one.text().catch(() => undefined))
-        // Nobody waits for what stands before an answer to be written: it may take a moment more.
-        await areOpen(file, STALLED)
-        const paced = Array.from({ length: 20 }, (_, i) =>
-          run(`${round}-${i}`, { words: 5 * i, pace_ms: i % 4 }),
+        const paced = Array.from({ length: PACED }, (_, i) =>
+          run(`${round}-${i}`, { words: 5 * i, pace_ms: i % 8 }),
         )
         await Promise.all([paced[0], paced[1]])
+        // What comes when it drains is refused, and that is another matter.
+        await haveBegun(file, (round + 1) * (STALLED + PACED))
         child.kill(signal)
         await drains(url)
         child.kill(signal)

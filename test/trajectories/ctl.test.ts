@@ -83,7 +83,8 @@ t.test('--follow gives each as it finishes, and acknowledges it', async (t) => {
     },
   })
   t.equal(followed.code, 0)
-  const [a, b] = linesOf(followed.stdout)
+  // The third may be cut where it was stopped.
+  const [a, b] = linesOf(followed.stdout.split('\n').slice(0, 2).join('\n'))
   t.match(a, { trajectory: { session: 'a', version: '1' }, end: { summary: { records: '3' } } })
   t.strictSame(
     a!.records.map(({ seq }) => seq),
