@@ -108,8 +108,9 @@ export class LaneThread {
       const reason = failed ?? `it ended with code ${code}`
       reject(new RolltapeError('internal_error', `the lane did not start: ${reason}`))
       const end = (): void => {
-        thread?.#questions.onEnd(reason)
-        if (thread?.#draining === false) onDeath(reason)
+        if (thread === undefined) return
+        thread.#questions.onEnd(reason)
+        if (!thread.#draining) onDeath(reason)
       }
       // It may have become ready in this very turn: whoever waits for that goes first.
       if (thread === undefined) setImmediate(end)
