@@ -11,7 +11,9 @@ import { startSteered } from '../support/steered.ts'
 /** Long enough for all others to answer meanwhile. */
 const STILL_MS = 4 * STATE_WAIT_MS_MAX
 
-function standStill(): void {
+/** Once what was asked is on its way. */
+async function standStill(): Promise<void> {
+  await new Promise(setImmediate)
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STILL_MS)
 }
 
@@ -25,10 +27,10 @@ t.test('what they have said meanwhile counts', async (t) => {
   while ((await supervisor.records())?.lines !== 1) continue
   const probe = new Probe(supervisor)
   const asked = probe.states()
-  standStill()
+  await standStill()
   const states = await asked
   t.ok(states.every((state) => state !== undefined))
   const told = probe.recording(states)
-  standStill()
+  await standStill()
   t.match(await told, { records: 1, writable: true })
 })
