@@ -2,7 +2,8 @@
  * The certificate of the data port: read at start, and again when one of its files is another, so
  * that a renewed one is used without a restart. One that cannot be read leaves the old in force.
  */
-import { readFileSync, unwatchFile, watchFile } from 'node:fs'
+import { readFileSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { createSecureContext } from 'node:tls'
 import { RolltapeError, errorText } from '../errors.ts'
 import { CERTIFICATE_LOOK_MS } from '../limits.ts'
@@ -40,22 +41,49 @@ export function readCertificate({ cert, key }: CertificateFiles): Certificate {
   }
 }
 
-/** Tells of another certificate whenever its files change; returns what ends that. */
+/**
+ * Tells of another certificate than `now` whenever its files change; returns what ends that. What
+ * changed since `now` was read is seen too.
+ */
 export function watchCertificate(
   files: CertificateFiles,
+  now: Certificate,
   log: LaneLog,
   onChange: (certificate: Certificate) => void,
 ): () => void {
-  const look = (): void => {
+  const paths = [files.cert, files.key]
+  let inForce = now
+  let seen = ''
+  let isLooking = false
+  const look = async (): Promise<void> => {
+    const state = await stateOf(paths)
+    if (state === seen) return
+    seen = state
     try {
-      onChange(readCertificate(files))
+      const found = readCertificate(files)
+      if (found.cert.equals(inForce.cert) && found.key.equals(inForce.key)) return
+      inForce = found
+      onChange(found)
     } catch (error) {
       // Its other half may be on its way: that is a change again.
       log.warn({ err: errorText(error) }, 'the certificate in force stays')
     }
   }
-  const paths = [files.cert, files.key]
-  const options = { interval: files.lookMs ?? CERTIFICATE_LOOK_MS, persistent: false }
-  for (const path of paths) watchFile(path, options, look)
-  return () => paths.forEach((path) => unwatchFile(path, look))
+  const timer = setInterval(() => {
+    if (isLooking) return
+    isLooking = true
+    void look().finally(() => (isLooking = false))
+  }, files.lookMs ?? CERTIFICATE_LOOK_MS)
+  timer.unref()
+  return () => clearInterval(timer)
+}
+
+/** What tells a file from the one that was there before. */
+async function stateOf(paths: readonly string[]): Promise<string> {
+  const states = paths.map(async (path) => {
+    const { ino, size, mtimeMs, ctimeMs } = await stat(path)
+    return `${ino} ${size} ${mtimeMs} ${ctimeMs}`
+  })
+  const known = await Promise.allSettled(states)
+  return known.map((one) => (one.status === 'fulfilled' ? one.value : 'none')).join()
 }

@@ -103,8 +103,9 @@ function serverFor({ tls, log, headMsMax }: ListenerOptions): {
   )
   const http = { ...HTTP, headersTimeout: headMsMax, connectionsCheckingInterval }
   if (tls === undefined) return { server: createServer(http), unwatch: () => undefined }
-  const server = createSecureServer({ ...http, ...readCertificate(tls) })
-  const unwatch = watchCertificate(tls, log, (certificate) => server.setSecureContext(certificate))
+  const certificate = readCertificate(tls)
+  const server = createSecureServer({ ...http, ...certificate })
+  const unwatch = watchCertificate(tls, certificate, log, (next) => server.setSecureContext(next))
   return { server, unwatch }
 }
 
