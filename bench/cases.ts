@@ -31,6 +31,7 @@ export function operations({ unit }: Case, result: LoadResult): number {
 }
 
 const CHAT = '/v1/chat/completions'
+const PACED = `${CHAT}?bytes=300&events=64&interval_us=20000`
 /** Short streams, as fast as they go. */
 const WARM = `${CHAT}?bytes=300&events=8&interval_us=0`
 const [passthrough, record] = ROLLTAPE
@@ -106,6 +107,13 @@ export const CASES: readonly Case[] = [
   stream(64, 50),
   stream(100, 50),
   stream(256, 50),
+  {
+    ...stream(64, 50),
+    name: 'ttft-64',
+    title: 'about 64 streams × 50 chunks/s of 300 B, one begun every 20.4 ms',
+    // Closed loops fall into step: all begin at once, and wait for each other.
+    load: (seconds) => ({ ...STREAMED, connections: 128, seconds, target: PACED, rate: 49 }),
+  },
   stream(1000, 20, { quick: true, arms: EVERYBODY.filter(({ name }) => name !== 'portkey') }),
   stream(4000, 5),
   stream(64, 0),
