@@ -125,6 +125,7 @@ export const CASES: readonly Case[] = [
     ...stream(64, 50, { arms: replaying(STREAMED).slice(1), base: 'rolltape replay' }),
     name: 'replay-sse',
     title: 'streams of 64 events from a recording, at once, 64 connections',
+    warmUp: (seconds) => ({ ...STREAMED, connections: 64, seconds }),
     load: (seconds) => ({ ...STREAMED, connections: 64, seconds }),
   },
 ]
