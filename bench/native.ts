@@ -77,7 +77,13 @@ export function compile(): string | undefined {
 export async function startMock(first: number, ports: number): Promise<ChildProcess> {
   const child = pinned(LOAD_CORE, join(BUILD, 'mock'), [String(first), String(ports)])
   if (child.stdout === null) throw new TypeError('the mock has no stdout')
-  await once(child.stdout, 'data')
+  const ended = once(child, 'close').then(() => {
+    throw new Error(
+      `the mock cannot listen on ports ${first} to ${first + ports - 1}: does another bench run?`,
+    )
+  })
+  await Promise.race([once(child.stdout, 'data'), ended])
+  ended.catch(() => undefined)
   return child
 }
 
@@ -115,15 +121,27 @@ export function requestBody(bytes: number): string {
   return front + 'z'.repeat(bytes - front.length - back.length) + back
 }
 
-/** Starts a program on one core. */
+/** What was started and has not ended. */
+const running = new Set<ChildProcess>()
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => {
+    for (const child of running) child.kill()
+    process.kill(process.pid, signal)
+  })
+}
+
+/** Starts a program on one core. It does not outlive the bench. */
 export function pinned(
   core: number,
   command: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): ChildProcess {
-  return spawn('taskset', ['-c', String(core), command, ...args], {
+  const child = spawn('taskset', ['-c', String(core), command, ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, ...env },
   })
+  running.add(child)
+  child.once('close', () => running.delete(child))
+  return child
 }

@@ -38,7 +38,9 @@ export function machine(): Machine {
     memoryBytes: totalmem(),
     kernel: release(),
     node: process.version,
-    commit: git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '--untracked-files=no') ? '+' : ''),
+    commit:
+      git('rev-parse', '--short', 'HEAD') +
+      (git('status', '--porcelain', '--untracked-files=no') ? '+' : ''),
   }
 }
 
