@@ -15,7 +15,6 @@ import type { DerivePoolOptions } from './derive-pool.ts'
 import { batchOf, earlier, numberOf, order } from './ends.ts'
 import { HeldEnds } from './held-ends.ts'
 import type { HeldEnd } from './held-ends.ts'
-import type { LaneLog } from './context.ts'
 
 /** How often lines that the file does not take are offered once more where this is the end. */
 const LAST_TRIES = 2
@@ -31,7 +30,6 @@ const WALK_ENDS_MAX = HINTS_MAX / 4
 
 /** What a queue is made with. */
 export interface DeriveQueueOptions extends DerivePoolOptions {
-  readonly log: LaneLog
   /** Told the number of hints that were dropped. */
   readonly onDropped: (hints: number) => void
   /** Told how answers compared with recorded ones, if any did. */
@@ -40,6 +38,8 @@ export interface DeriveQueueOptions extends DerivePoolOptions {
 
 /** Somebody who waits for the records of what had ended when they asked. */
 interface Barrier {
+  /** `performance.now()` when they asked. */
+  readonly sinceMs: number
   readonly left: Set<TapePosition>
   /** Dropped ends up to here are waited for too; undefined when none were dropped. */
   readonly walkTo: TapePosition | undefined
@@ -65,10 +65,10 @@ export class DeriveQueue {
   /** Bytes the tape had when that end came. */
   #walkBytes = 0
   #running = 0
-  #isHurried = false
-  #hurryTimer: NodeJS.Timeout | undefined
   #timer: NodeJS.Timeout | undefined
   readonly #idle: (() => void)[] = []
+  /** When the first of those asked. */
+  #idleSinceMs = 0
   /** Ends without a record yet, the dropped ones apart; with the tape's bytes when they came. */
   readonly #pending = new Map<TapePosition, number>()
   readonly #barriers = new Set<Barrier>()
@@ -87,9 +87,12 @@ export class DeriveQueue {
     return this.#hints.length + this.#voids.length
   }
 
-  /** True while somebody has waited for records for a moment. */
+  /** True while somebody waits for records who has for a moment. */
   get isHurried(): boolean {
-    return this.#isHurried
+    const [barrier] = this.#barriers
+    const idleMs = this.#idle.length > 0 ? this.#idleSinceMs : Infinity
+    const sinceMs = Math.min(barrier?.sinceMs ?? Infinity, idleMs)
+    return performance.now() - sinceMs >= HURRY_MS
   }
 
   /** True when the next hint would be dropped. */
@@ -146,8 +149,7 @@ export class DeriveQueue {
   /** Resolves once everything handed over before is derived. */
   drained(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
-    this.#idle.push(resolve)
-    this.#await()
+    if (this.#idle.push(resolve) === 1) this.#idleSinceMs = performance.now()
     this.#next(true)
     return promise
   }
@@ -160,8 +162,9 @@ export class DeriveQueue {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const walks = this.#walkFrom !== undefined || this.#walking !== undefined
     const walkTo = walks ? this.#lastEnd : undefined
-    this.#barriers.add({ left: new Set(this.#pending.keys()), walkTo, resolve, reject })
-    this.#await()
+    const sinceMs = performance.now()
+    const left = new Set(this.#pending.keys())
+    this.#barriers.add({ sinceMs, left, walkTo, resolve, reject })
     this.#next(true)
     return promise
   }
@@ -171,7 +174,6 @@ export class DeriveQueue {
     this.#closed = true
     clearTimeout(this.#timer)
     this.#break('rolltape stops')
-    clearTimeout(this.#hurryTimer)
     await this.#pool.close()
   }
 
@@ -199,19 +201,6 @@ export class DeriveQueue {
       this.#barriers.delete(barrier)
       barrier.resolve()
     }
-    if (this.#idle.length === 0 && this.#barriers.size === 0) this.#calm()
-  }
-
-  /** Somebody waits from now on. */
-  #await(): void {
-    this.#hurryTimer ??= setTimeout(() => (this.#isHurried = true), HURRY_MS)
-  }
-
-  /** Nobody waits any more. */
-  #calm(): void {
-    clearTimeout(this.#hurryTimer)
-    this.#hurryTimer = undefined
-    this.#isHurried = false
   }
 
   /** Ends up to here are still looked for on the tape. */
@@ -271,7 +260,10 @@ export class DeriveQueue {
       if (task.walk !== undefined) this.#walked(result.walked)
       return this.#count(task, result)
     }
-    if (task.walk !== undefined) this.#walked(undefined)
+    if (task.walk !== undefined) {
+      this.lost++
+      this.#walked(undefined)
+    }
     this.lost += task.ends.length
     this.#settle(task.ends)
     log.error({ reason, ...task }, 'records are not written; the next start makes them')
@@ -294,6 +286,7 @@ export class DeriveQueue {
   #walked(walked: DeriveResult['walked']): void {
     this.#walking = undefined
     if (walked === undefined) return this.#break('the tape cannot be walked')
+    this.trouble = null
     const { ends, next } = walked
     const room = HINTS_MAX - this.#hints.length
     for (const end of ends.slice(0, room)) {
@@ -377,7 +370,7 @@ export class DeriveQueue {
   }
 
   #attempt(task: DeriveTask): Promise<DeriveResult> {
-    return this.#pool.run(task, this.#isHurried)
+    return this.#pool.run(task, this.isHurried)
   }
 
   #count(task: DeriveTask, result: DeriveResult): void {

@@ -5,6 +5,9 @@
 import { TapeFolder } from '../tape/reader.ts'
 import { readRecordLines } from '../trajectory/jsonl.ts'
 
+/** Lines of other recorders that are passed over in a file. */
+const LINES_LOOKED_AT_MAX = 100
+
 /**
  * Why the tape in a folder is not that of these files; undefined when it is, or nothing tells: lines
  * of other recorders have no tape, and what is no record is told when all are read.
@@ -39,10 +42,11 @@ function recordingIn(folder: string): string | undefined {
 /** The recording whose first record that names a tape is in these files: the start of its id. */
 async function recordingOf(files: readonly string[]): Promise<string | undefined> {
   for (const file of files) {
+    let looked = 0
     try {
       for await (const { record } of readRecordLines(file)) {
-        if (record.tape === undefined) break
-        return record.id?.replace(/-\d+$/, '')
+        if (record.tape !== undefined) return record.id?.replace(/-\d+$/, '')
+        if (++looked >= LINES_LOOKED_AT_MAX) break
       }
     } catch {
       // Torn or malformed: so is told when all lines are read.

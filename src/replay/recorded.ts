@@ -5,6 +5,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { errorText } from '../errors.ts'
 import type { MatchFrame, RecordedPlace, TapedExchange } from '../tape/exchange.ts'
+import { isShortage } from '../tape/disk.ts'
 import { TapeFolder } from '../tape/reader.ts'
 import type { StoredRecord } from '../trajectory/jsonl.ts'
 import type { LiveAnswer, Verification } from '../trajectory/record.ts'
@@ -30,6 +31,7 @@ function verify({ how, recorded: place }: MatchFrame, live: LiveAnswer): Verific
     const differences = compareAnswers(sideOf(readAt(place)), live, DIFFERENCES_TOLD_MAX)
     return { ...named, same: differences.length === 0, differences }
   } catch (error) {
+    if (isShortage(error)) throw error
     return { ...named, same: null, differences: [], error: errorText(error) }
   }
 }

@@ -144,3 +144,11 @@ export function writeWhole(disk: Disk, fd: number, bytes: Buffer, position = 0):
     done += wrote
   }
 }
+
+/** Descriptors, of the process and of the system, and memory. */
+const SHORTAGES: ReadonlySet<unknown> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'])
+
+/** True for what the process is short of now and may have in a moment: nothing is wrong with the file. */
+export function isShortage(error: unknown): boolean {
+  return SHORTAGES.has((error as { code?: unknown }).code)
+}

@@ -6,6 +6,7 @@
  * goes back to the lane, so that it is derived, and tried again, like anything else.
  */
 import { isUtf8 } from 'node:buffer'
+import { isShortage } from '../tape/disk.ts'
 import { RolltapeError, errorText } from '../errors.ts'
 import { IGNORE_NOTHING } from '../replay/canonical.ts'
 import { makeJsonBytes } from '../replay/json-bytes.ts'
@@ -50,9 +51,6 @@ export interface DeriveResult {
   /** What a walk found, and where it stopped. */
   readonly walked?: { readonly ends: readonly TapePosition[]; readonly next: TapePosition }
 }
-
-/** Descriptors, of the process and of the system, and memory. */
-const SHORTAGES: ReadonlySet<unknown> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'])
 
 /** Does one task. Resolves once the lines are in the file. */
 export async function runDeriveTask(
@@ -106,11 +104,6 @@ export async function runDeriveTask(
   }
   const verified = verifications.length === 0 ? undefined : tallied(verifications)
   return { derived: seqs.length, unreadable, ...(verified && { verified }) }
-}
-
-/** What the process is short of now it may have in a moment: the exchange is whole on the tape. */
-function isShortage(error: unknown): boolean {
-  return SHORTAGES.has((error as { code?: unknown }).code)
 }
 
 function countOf({ session, turn, outcome, usage, ...times }: RecordSummary): SessionCount {

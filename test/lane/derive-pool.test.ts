@@ -1,6 +1,9 @@
 // Records are made where traffic leaves room; where somebody waits for them, they are not kept waiting
 // by it.
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -8,6 +11,7 @@ import { DerivePool } from '../../src/lane/derive-pool.ts'
 import { DeriveQueue } from '../../src/lane/derive-queue.ts'
 import { DERIVE_BATCH_MAX } from '../../src/limits.ts'
 import { kernelThreads } from '../support/threads.ts'
+import { makeFolder } from '../support/recorder.ts'
 import { appendExchange, close, makeWriter } from '../tape/tapes.ts'
 
 /** An appender that tells which port each batch came by, and answers those of the first when told. */
@@ -31,6 +35,8 @@ const APPENDER = `
     for (const answer of held.splice(0)) answer()
   })
 `
+
+const SILENT = { debug: () => undefined, warn: () => undefined, error: () => undefined }
 
 async function setUp(t: Test, exchanges: number) {
   const { writer, folder } = makeWriter(t)
@@ -60,7 +66,7 @@ t.test('threads make way for traffic; those of a hurry do not', async (t) => {
   appender.postMessage('open')
   const before = threads()
   const own = before.get(String(process.pid)) ?? 0
-  const pool = new DerivePool({ folder, appender: appender.threadId, workers: 1 })
+  const pool = new DerivePool({ folder, appender: appender.threadId, workers: 1, log: SILENT })
   t.teardown(() => pool.close())
   const [first, second] = ends
   t.match(await pool.run({ ends: [first!], voids: [] }, false), { derived: 1 })
@@ -76,8 +82,7 @@ t.test('threads make way for traffic; those of a hurry do not', async (t) => {
 
 t.test('who waits a moment for records has the rest made in a hurry', async (t) => {
   const { folder, appender, ends, ports } = await setUp(t, DERIVE_BATCH_MAX + 5)
-  const log = { debug: () => undefined, warn: () => undefined, error: () => undefined }
-  const options = { folder, appender: appender.threadId, workers: 1, log }
+  const options = { folder, appender: appender.threadId, workers: 1, log: SILENT }
   const queue = new DeriveQueue({ ...options, onDropped: () => undefined })
   t.teardown(() => queue.close())
   for (const end of ends) queue.hint(end)
@@ -99,3 +104,33 @@ t.test('who waits a moment for records has the rest made in a hurry', async (t) 
 async function until(is: () => boolean): Promise<void> {
   while (!is()) await new Promise((resolve) => setTimeout(resolve, 5))
 }
+
+t.test('many who wait in turn, none of them long, are no hurry', async (t) => {
+  const { folder, appender, ends } = await setUp(t, 2)
+  appender.postMessage('open')
+  const options = { folder, appender: appender.threadId, workers: 1, log: SILENT }
+  const queue = new DeriveQueue({ ...options, onDropped: () => undefined })
+  t.teardown(() => queue.close())
+  queue.hint(ends[0]!)
+  await queue.drained()
+  const startMs = performance.now()
+  while (performance.now() - startMs < 400) {
+    const askedMs = performance.now()
+    queue.hint(ends[0]!)
+    const settled = queue.settled()
+    // One more waits before the one before has its answer.
+    queue.hint(ends[1]!)
+    const other = queue.settled()
+    await settled
+    t.ok(!queue.isHurried || performance.now() - askedMs >= 250)
+    await other
+  }
+})
+
+t.test('a hurry for which no thread can be started is none, and no harm', async (t) => {
+  const program = fileURLToPath(new URL('../support/hurry-without-descriptors.ts', import.meta.url))
+  const script = 'ulimit -n 100; unset NODE_OPTIONS; exec "$@"'
+  const argv = ['-c', script, 'bash', process.execPath, program, makeFolder(t)]
+  const { stdout, stderr } = await promisify(execFile)('bash', argv)
+  t.strictSame(JSON.parse(stdout || '{}'), { derived: [1, 1], warned: 1 }, stderr)
+})
