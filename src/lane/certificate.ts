@@ -62,8 +62,8 @@ export function watchCertificate(
     try {
       const found = readCertificate(files)
       if (found.cert.equals(inForce.cert) && found.key.equals(inForce.key)) return
-      inForce = found
       onChange(found)
+      inForce = found
     } catch (error) {
       // Its other half may be on its way: that is a change again.
       log.warn({ err: errorText(error) }, 'the certificate in force stays')

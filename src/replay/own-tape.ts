@@ -26,11 +26,11 @@ export async function foreignTape(
 function recordingIn(folder: string): string | undefined {
   const tape = new TapeFolder(folder)
   try {
-    for (const { name } of tape.written().toSorted((a, b) => +a.isSealed - +b.isSealed)) {
+    for (const { name } of tape.segments().toSorted((a, b) => +a.isSealed - +b.isSealed)) {
       try {
         return tape.segment(name).header.recordingId
       } catch {
-        // Whoever needs it is told.
+        // Blank, or damaged: whoever needs it is told.
       }
     }
     return undefined

@@ -10,8 +10,8 @@ import type { TapePosition } from './exchange.ts'
 import { KIND, parseBegin } from './format.ts'
 import type { SegmentHeader } from './format.ts'
 import { TapeFolder } from './reader.ts'
-import { SegmentFile } from './segment-file.ts'
 import type { ListedSegment } from './reader.ts'
+import { SegmentFile } from './segment-file.ts'
 
 /** What is known before the walk. */
 export interface RecoveryInput {

@@ -6,7 +6,6 @@
  * goes back to the lane, so that it is derived, and tried again, like anything else.
  */
 import { isUtf8 } from 'node:buffer'
-import { isShortage } from '../tape/disk.ts'
 import { RolltapeError, errorText } from '../errors.ts'
 import { IGNORE_NOTHING } from '../replay/canonical.ts'
 import { makeJsonBytes } from '../replay/json-bytes.ts'
@@ -14,6 +13,7 @@ import type { JsonBytes } from '../replay/json-bytes.ts'
 import { LineScanner } from '../replay/line-scan.ts'
 import { Packer } from '../replay/packed.ts'
 import type { PackedRecords } from '../replay/packed.ts'
+import { isShortage } from '../tape/disk.ts'
 import type { TapePosition } from '../tape/exchange.ts'
 import { KIND, parseSegmentName } from '../tape/format.ts'
 import type { TapeFolder } from '../tape/reader.ts'

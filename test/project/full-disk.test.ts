@@ -2,52 +2,22 @@
  * The real program on a disk that is full, made of a limit on the size of files: clients, exit code
  * and what is said, by policy.
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { text } from 'node:stream/consumers'
 
 import t, { type Test } from 'tap'
 
 import { startInferenceServer } from '../../src/inference/server.ts'
-import { MAIN } from '../cli/harness.ts'
+import { serveLimited } from '../support/limited.ts'
 import { makeFolder } from '../support/recorder.ts'
 
 const upstream = await startInferenceServer()
 t.teardown(() => upstream.close())
 
-/** Starts `serve` with room for 8 KiB in each file; `end` stops it and gives exit code and log. */
-async function serve(t: Test, policy: 'refuse' | 'passthrough') {
+/** With room for 8 KiB in each file. */
+function serve(t: Test, policy: 'refuse' | 'passthrough') {
   const file = join(makeFolder(t), 'a.jsonl')
-  const flags = [
-    '--port',
-    '0',
-    '--control',
-    'off',
-    '--proxy-base-url',
-    upstream.url,
-    '--recording-file',
-    file,
-  ]
-  // The test runner's hooks would write files of their own.
-  const script = 'ulimit -f 8; unset NODE_OPTIONS; exec "$@"'
-  const argv = [process.execPath, MAIN, 'serve', ...flags, '--on-tape-failure', policy]
-  const child = spawn('bash', ['-c', script, 'bash', ...argv], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  t.teardown(() => child.kill('SIGKILL'))
-  const log = text(child.stderr)
-  const exited = once(child, 'exit')
-  const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string]
-  return {
-    url: line.split(' ')[3]!,
-    async end() {
-      child.kill('SIGTERM')
-      const [code] = (await exited) as [number]
-      return { code, log: await log }
-    },
-  }
+  const recorded = ['--proxy-base-url', upstream.url, '--recording-file', file]
+  return serveLimited(t, '-f 8', [...recorded, '--on-tape-failure', policy])
 }
 
 /** Asks for an answer of about 14 KiB. */

@@ -29,6 +29,14 @@ function makeCertificate(name: string): void {
 if (skip === false) for (const name of ['one', 'two']) makeCertificate(name)
 const tls = { tlsCert: file('one.pem'), tlsKey: file('one.key') }
 
+/** The files in use, which are now one and then another. */
+const files = { cert: file('used.pem'), key: file('used.key'), lookMs: 10 }
+
+function use(name: string): void {
+  copyFileSync(file(`${name}.pem`), files.cert)
+  copyFileSync(file(`${name}.key`), files.key)
+}
+
 interface Got {
   readonly status: number | undefined
   readonly body: string
@@ -98,11 +106,6 @@ t.test(
 )
 
 t.test('a renewed certificate is used, a broken one is not', { skip }, async (t) => {
-  const files = { cert: file('used.pem'), key: file('used.key'), lookMs: 10 }
-  const use = (name: string): void => {
-    copyFileSync(file(`${name}.pem`), files.cert)
-    copyFileSync(file(`${name}.key`), files.key)
-  }
   use('one')
   let isWarned = false
   const quiet = (): void => undefined
@@ -137,11 +140,6 @@ t.test('a renewed certificate is used, a broken one is not', { skip }, async (t)
 })
 
 t.test('a certificate that changes before the first look is seen', { skip }, async (t) => {
-  const files = { cert: file('used.pem'), key: file('used.key'), lookMs: 10 }
-  const use = (name: string): void => {
-    copyFileSync(file(`${name}.pem`), files.cert)
-    copyFileSync(file(`${name}.key`), files.key)
-  }
   use('one')
   const log = { debug: () => undefined, warn: () => undefined, error: () => undefined }
   const found = Promise.withResolvers<Certificate>()

@@ -6,28 +6,16 @@ import { once } from 'node:events'
 import { openSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { DerivePool } from '../../src/lane/derive-pool.ts'
-import { realDisk } from '../../src/tape/disk.ts'
-import { TapeWriter } from '../../src/tape/writer.ts'
 import { workerUrl } from '../../src/workers.ts'
-import { appendExchange } from '../tape/tapes.ts'
+import { appendExchange, close, writerIn } from '../tape/tapes.ts'
 
 const folder = process.argv[2] ?? ''
-const writer = new TapeWriter({
-  folder,
-  lane: 0,
-  firstSegment: 1,
-  recordingId: 'rec',
-  segmentBytesMax: 1 << 30,
-  durability: 'written',
-  disk: realDisk,
-  seqNow: () => 0,
-  onHealth: () => undefined,
-})
+const writer = writerIn(folder)
 const [first, second] = [1, 2].map((seq) => ({
   segment: '0-000001.tape',
   offset: appendExchange(writer, seq).offset,
 }))
-await new Promise((resolve) => writer.close(resolve))
+await close(writer)
 const files = { jsonl: `${folder}/a.jsonl`, checkpoint: `${folder}/derived.json` }
 const from = { jsonlBytes: 0, derived: [] }
 const appender = new Worker(workerUrl('append'), { workerData: { files, from } })

@@ -26,7 +26,13 @@ export interface WriterUnderTest {
 export function makeWriter(t: Test, options: Partial<TapeWriterOptions> = {}): WriterUnderTest {
   const folder = options.folder ?? makeFolder(t)
   const health: (string | undefined)[] = []
-  const writer = new TapeWriter({
+  const onHealth = (error: Error | undefined): void => void health.push(error?.message)
+  return { writer: writerIn(folder, { onHealth, ...options }), folder, health }
+}
+
+/** Makes a writer in a folder that is there. */
+export function writerIn(folder: string, options: Partial<TapeWriterOptions> = {}): TapeWriter {
+  return new TapeWriter({
     folder,
     lane: 0,
     firstSegment: 1,
@@ -35,10 +41,9 @@ export function makeWriter(t: Test, options: Partial<TapeWriterOptions> = {}): W
     durability: 'written',
     disk: realDisk,
     seqNow: () => 0,
-    onHealth: (error) => health.push(error?.message),
+    onHealth: () => undefined,
     ...options,
   })
-  return { writer, folder, health }
 }
 
 /** Resolves with the commit's answer. */
