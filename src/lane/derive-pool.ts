@@ -36,7 +36,8 @@ type Pool = Piscina<DeriveTask, DeriveResult>
 /** As many threads as a queue has workers, and as many again while it is in a hurry. */
 export class DerivePool {
   readonly #options: DerivePoolOptions
-  readonly #steady: Pool
+  /** Undefined once its threads could not be started, until it is needed again. */
+  #steady: Pool | undefined
   #hurried: Pool | undefined
   /** Until when all is left to those that make way. */
   #restsUntilMs = 0
@@ -44,12 +45,12 @@ export class DerivePool {
 
   constructor(options: DerivePoolOptions) {
     this.#options = options
-    this.#steady = this.#makePool(false)
-    this.#steady.on('error', (error) => this.#told(error))
+    this.#steady = this.#steadyPool()
   }
 
   /**
    * Runs a task; `isHurried`: in a thread that makes way for nobody.
+   * Refused where no thread can be started now.
    * @throws what the task does, or when it takes too long: then its thread is ended before.
    */
   async run(task: DeriveTask, isHurried: boolean): Promise<DeriveResult> {
@@ -62,7 +63,18 @@ export class DerivePool {
         if (this.#hurried === hurried || this.#isClosed) throw error
       }
     }
-    return this.#runIn(this.#steady, task)
+    if (this.#isClosed) throw new Error('the pool is closed')
+    const steady = (this.#steady ??= this.#steadyPool())
+    try {
+      return await this.#runIn(steady, task)
+    } catch (error) {
+      if (this.#steady === steady || this.#isClosed) throw error
+      return {
+        derived: 0,
+        unreadable: [],
+        refused: `no thread can be started: ${errorText(error)}`,
+      }
+    }
   }
 
   async #runIn(pool: Pool, task: DeriveTask): Promise<DeriveResult> {
@@ -80,7 +92,18 @@ export class DerivePool {
   /** Ends the threads; what they are at is abandoned. */
   async close(): Promise<void> {
     this.#isClosed = true
-    await Promise.all([this.#steady.destroy(), this.#hurried?.destroy()])
+    await Promise.all([this.#steady?.destroy(), this.#hurried?.destroy()])
+  }
+
+  /** What waits for a thread that could not be started would wait until it is taken for hung. */
+  #steadyPool(): Pool {
+    const pool = this.#makePool(false)
+    pool.on('error', (error) => {
+      this.#told(error)
+      if (this.#steady === pool) this.#steady = undefined
+      void pool.destroy()
+    })
+    return pool
   }
 
   /** Undefined where there is none, and none can be started now. */
